@@ -1,0 +1,338 @@
+/**
+ * A broker: one data directory, one port. The only place that constructs implementations and wires them together.
+ */
+import { existsSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  randomUuidBytes,
+  silentLogger,
+  systemClock,
+  systemRandom,
+  systemTimers,
+  topicIdFromBytes,
+  type Clock,
+  type Disk,
+  type Logger,
+  type Random,
+  type Timers,
+} from '@naru/base';
+import { NaruError } from '@naru/protocol';
+import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
+import { AdminService, PublisherService, SubscriberService } from '@naru/protocol/proto';
+import { brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
+import { adminDoor } from './doors/grpc/admin-door.ts';
+import { PublisherDoor } from './doors/grpc/publisher-door.ts';
+import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
+import { MetricsPage } from './doors/http/metrics-page.ts';
+import { Listener } from './doors/listener.ts';
+import { lockDataDirectory } from './log/file/data-dir-lock.ts';
+import { openFileLogStore } from './log/file/file-log-store.ts';
+import { nodeDisk } from './log/file/node-disk.ts';
+import type { LogStore } from './log/log-store.ts';
+import { MemoryLogStore } from './log/memory/memory-log-store.ts';
+import type { MetadataChange, MetadataStore } from './metadata/metadata-store.ts';
+import { SqliteMetadataStore } from './metadata/sqlite-metadata-store.ts';
+import { MetadataFollower } from './runtime/metadata-follower.ts';
+import { GROUP_LOG_PARTITIONS, GROUP_LOG_TOPIC, Shard } from './runtime/shard.ts';
+import { GroupService } from './service/groups.ts';
+import { ProducerIds } from './service/producer-ids.ts';
+import { PublishService } from './service/publish.ts';
+import { newTopic, TopicService } from './service/topics.ts';
+
+export const VERSION = '0.1.0';
+
+/** How long clients get to read their last answers when a broker closes. */
+const CLOSING_GRACE_MS = 500;
+
+/** What a broker stands on; tests put their own here. */
+export interface BrokerSurroundings {
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly random: Random;
+  readonly disk: Disk;
+  readonly logger: Logger;
+}
+
+export interface BrokerAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+interface Parts {
+  readonly config: BrokerConfig;
+  readonly store: LogStore;
+  readonly metadata: MetadataStore;
+  readonly shard: Shard;
+  readonly follower: MetadataFollower;
+  readonly listener: Listener;
+  readonly door: HttpDoor;
+  readonly surroundings: BrokerSurroundings;
+  readonly unlock: () => void;
+}
+
+interface Identity {
+  readonly clusterId: string;
+  /** Grows with each start. */
+  readonly epoch: number;
+}
+
+export class Broker {
+  readonly config: BrokerConfig;
+  readonly address: BrokerAddress;
+  /** Resolves, with the cause, if the broker stops serving by itself. */
+  readonly failed: Promise<NaruError>;
+  readonly #parts: Parts;
+  #closing: Promise<void> | null = null;
+
+  private constructor(parts: Parts, address: BrokerAddress, failed: Promise<NaruError>) {
+    this.#parts = parts;
+    this.config = parts.config;
+    this.address = address;
+    this.failed = failed;
+  }
+
+  /**
+   * Starts a broker in this process and resolves when it serves.
+   *
+   * @param given settings; those left out have their defaults, except that nothing is logged unless a logger is passed
+   * @throws NaruError INVALID_CONFIGURATION, PORT_IN_USE, DATA_DIRECTORY_IN_USE, DATA_DIRECTORY_NOT_WRITABLE,
+   *   DATA_DIRECTORY_VERSION, DATA_CORRUPT
+   */
+  static async start(given: BrokerConfigInput | BrokerConfig = {}, surroundings: Partial<BrokerSurroundings> = {}): Promise<Broker> {
+    const config = brokerConfig(given);
+    checkRemote(config);
+    const complete: BrokerSurroundings = {
+      clock: systemClock,
+      timers: systemTimers,
+      random: systemRandom,
+      logger: silentLogger,
+      ...surroundings,
+      disk: surroundings.disk ?? nodeDisk,
+    };
+    const undo: (() => Promise<void> | void)[] = [];
+    try {
+      return await start(config, complete, undo, (parts, address, failed) => new Broker(parts, address, failed));
+    } catch (error) {
+      for (const step of undo.reverse()) await step();
+      throw error;
+    }
+  }
+
+  /** `host:port`, for clients. */
+  get bootstrap(): string {
+    const { host, port } = this.address;
+    return `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  }
+
+  /** Makes everything durable, answers what waits, and lets port and data directory go. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const { listener, door, shard, follower, metadata, unlock, surroundings } = this.#parts;
+    listener.stop();
+    await follower.stop();
+    await shard.close();
+    door.close();
+    await waitUntil(() => listener.connections === 0, CLOSING_GRACE_MS, surroundings);
+    listener.destroy();
+    await metadata.close();
+    unlock();
+  }
+}
+
+async function start(
+  config: BrokerConfig,
+  surroundings: BrokerSurroundings,
+  undo: (() => Promise<void> | void)[],
+  make: (parts: Parts, address: BrokerAddress, failed: Promise<NaruError>) => Broker,
+): Promise<Broker> {
+  const { clock, timers, random, logger } = surroundings;
+  const startedMs = clock.monotonicMs();
+  const unlock = config.storage === 'file' ? openDataDirectory(config.data) : () => {};
+  undo.push(unlock);
+  const metadata = new SqliteMetadataStore(config.storage === 'file' ? join(config.data, 'metadata.db') : ':memory:');
+  undo.push(() => metadata.close());
+  const identity = await introduce(metadata, clock, random);
+  const store = openStore(config, surroundings);
+  let fail: (error: NaruError) => void = () => {};
+  const failed = new Promise<NaruError>((resolve) => {
+    fail = resolve;
+  });
+  const shard = new Shard({
+    store,
+    clock,
+    timers,
+    logger,
+    codecs: nodeCompressionCodecs,
+    leaderEpoch: identity.epoch,
+    limits: { maxBatchBytes: config.log.maxBatchBytes, maxProducers: config.limits.producersPerPartition },
+    groupLimits: {
+      maxMembers: config.groups.maxMembers,
+      defaultSessionTimeoutMs: config.groups.sessionTimeout,
+      defaultMaxPollIntervalMs: config.groups.maxPollInterval,
+    },
+    onFailed: fail,
+  });
+  const { entries, revision } = await metadata.snapshot();
+  const known = entries.filter(({ key }) => key.startsWith(TOPIC_KEY_PREFIX)).map(({ value }) => value as TopicMetadata);
+  undo.push(() => shard.close());
+  await shard.start(known);
+  const follower = new MetadataFollower(metadata, shard);
+  follower.start(known, revision);
+  undo.push(() => follower.stop());
+  const topics = new TopicService({
+    metadata,
+    follower,
+    shard,
+    clock,
+    random,
+    defaultPartitionCount: config.defaultPartitions,
+  });
+  for (const topic of known) if (topic.state === 'deleting') await topics.forget(topic.name);
+  const { maxBatchBytes } = config.log;
+  const publisher = new PublisherDoor({
+    publish: new PublishService({ topics, shard, clock, maxBatchBytes }),
+    producerIds: new ProducerIds(metadata),
+    shard,
+    maxBatchBytes,
+  });
+  const subscriber = new SubscriberDoor({ shard, follower, clock, timers }, (context) => context.values.get(PEER_KEY));
+  const cluster = { clusterId: identity.clusterId, version: VERSION, storage: config.storage, startedAtMs: clock.nowMs() };
+  const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster });
+  let failure: NaruError | null = null;
+  void failed.then((error) => {
+    failure = error;
+  });
+  const page: { current: MetricsPage | null } = { current: null };
+  const door = httpDoor(
+    (router) => {
+      router.service(PublisherService, publisher);
+      router.service(SubscriberService, subscriber);
+      router.service(AdminService, admin);
+    },
+    {
+      notReady: () => failure?.message ?? null,
+      metrics: () => (page.current ??= metricsPage(store, shard, listener)).render(),
+    },
+    logger,
+  );
+  const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
+  const listener = new Listener(door, timers, logger, { maxConnections, maxConnectionsPerAddress, greetingTimeoutMs: 10_000 });
+  const address = await listener.listen(config.host, config.port);
+  const startMs = Math.round(clock.monotonicMs() - startedMs);
+  logger.info({ ...address, storage: config.storage, topics: known.length - 1, startMs }, 'the broker serves');
+  return make({ config, store, metadata, shard, follower, listener, door, surroundings, unlock }, address, failed);
+}
+
+/** Locks the data directory, so that a second broker is refused; returns how to let it go. */
+function openDataDirectory(path: string): () => void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    const message = `the data directory ${path} cannot be created: ${(error as Error).message}`;
+    throw new NaruError('DATA_DIRECTORY_NOT_WRITABLE', message, { cause: error });
+  }
+  const { release } = lockDataDirectory(path);
+  if (existsSync(join(path, 'naru-data.json')) && !existsSync(join(path, 'metadata.db'))) {
+    release();
+    throw new NaruError(
+      'DATA_CORRUPT',
+      `${path} holds a log, but its metadata.db is missing: nothing was changed. Put the metadata.db that belongs to it back`,
+    );
+  }
+  return release;
+}
+
+function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }: BrokerSurroundings): LogStore {
+  const { log } = config;
+  if (config.storage === 'memory') return new MemoryLogStore({ maxBytes: log.memoryBytes });
+  return openFileLogStore({
+    disk,
+    path: config.data,
+    clock,
+    timers,
+    random,
+    logger,
+    limits: {
+      journalFileBytes: log.journalFileBytes,
+      journalBytes: log.journalBytes,
+      checkpointBytes: log.checkpointBytes,
+      segmentBytes: log.segmentBytes,
+      segmentAgeMs: log.segmentAge,
+      cacheBytes: log.cacheBytes,
+    },
+  });
+}
+
+/** Gives the cluster its id, the broker its next epoch, and groups their log, where they are missing. */
+async function introduce(metadata: MetadataStore, clock: Clock, random: Random): Promise<Identity> {
+  const { entries } = await metadata.snapshot();
+  const found = new Map(entries.map((entry) => [entry.key, entry]));
+  const changes: MetadataChange[] = [];
+  const clusterId = (found.get('cluster-id')?.value as string | undefined) ?? topicIdFromBytes(randomUuidBytes(random));
+  if (!found.has('cluster-id')) changes.push({ key: 'cluster-id', value: clusterId });
+  const epoch = ((found.get('broker-epoch')?.value as number | undefined) ?? -1) + 1;
+  changes.push({ key: 'broker-epoch', value: epoch });
+  const key = topicMetadataKey(GROUP_LOG_TOPIC);
+  if (!found.has(key)) {
+    const shape = { name: GROUP_LOG_TOPIC, type: 'ordered', partitionCount: GROUP_LOG_PARTITIONS, config: {} } as const;
+    changes.push({ key, value: newTopic(shape, topicIdFromBytes(randomUuidBytes(random)), clock.nowMs()) });
+  }
+  const conditions = [{ key: 'broker-epoch', revision: found.get('broker-epoch')?.revision ?? 0 }];
+  const result = await metadata.commit(conditions, changes);
+  if (!result.ok) throw new NaruError('DATA_DIRECTORY_IN_USE', 'another broker started on the same metadata at the same time');
+  return { clusterId, epoch };
+}
+
+function metricsPage(store: LogStore, shard: Shard, listener: Listener): MetricsPage {
+  const counter = (name: string, help: string, read: () => number) => ({ name, help, kind: 'counter', read }) as const;
+  const gauge = (name: string, help: string, read: () => number) => ({ name, help, kind: 'gauge', read }) as const;
+  return new MetricsPage([
+    counter('log_appends_total', 'Appends to the log, each of any number of batches.', () => store.metrics().appends),
+    counter('log_appended_bytes_total', 'Bytes of batches appended.', () => store.metrics().appendedBytes),
+    counter('log_commit_cycles_total', 'Writes that made appends durable.', () => store.metrics().commitCycles),
+    counter('log_commit_seconds_total', 'Time spent in those writes.', () => store.metrics().commitMs / 1_000),
+    counter('log_checkpoints_total', 'Checkpoints written.', () => store.metrics().checkpoints),
+    gauge('log_unwritten_bytes', 'Bytes acknowledged and not yet in their segments.', () => store.metrics().unwrittenBytes),
+    gauge('log_cache_bytes', 'Bytes of recent batches in memory.', () => store.metrics().cacheBytes),
+    counter('log_cache_hits_total', 'Reads answered from memory.', () => store.metrics().cacheHits),
+    counter('log_cache_misses_total', 'Reads answered from disk.', () => store.metrics().cacheMisses),
+    gauge('shard_queued_commands', 'Commands waiting in the shard.', () => shard.status().queuedCommands),
+    gauge('shard_committing_bytes', 'Bytes of batches on their way to being durable.', () => shard.status().committingBytes),
+    gauge('partitions', 'Partitions.', () => shard.status().partitions),
+    gauge('groups', 'Consumer groups.', () => shard.status().groups),
+    gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
+    gauge('connections', 'Open connections.', () => listener.connections),
+    counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
+    counter('connections_refused_total', 'Connections refused: too many, or no known protocol.', () => listener.refused),
+  ]);
+}
+
+function checkRemote(config: BrokerConfig): void {
+  const loopback = config.host === 'localhost' || config.host === '::1' || config.host.startsWith('127.');
+  if (loopback || config.allowRemote) return;
+  throw new NaruError(
+    'INVALID_CONFIGURATION',
+    `host ${config.host} can be reached from elsewhere, and there is no authentication: set allowRemote (--allow-remote) if the network is trusted`,
+  );
+}
+
+function waitUntil(condition: () => boolean, timeoutMs: number, { clock, timers }: BrokerSurroundings): Promise<void> {
+  const deadlineMs = clock.monotonicMs() + timeoutMs;
+  return new Promise((resolve) => {
+    const look = (): void => {
+      if (condition() || clock.monotonicMs() >= deadlineMs) resolve();
+      else timers.after(5, look);
+    };
+    look();
+  });
+}

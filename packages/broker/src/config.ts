@@ -1,0 +1,114 @@
+/**
+ * The broker's settings: their shape, their defaults and what each means. Parsed once, into a complete readonly object.
+ *
+ * In naru.yaml they stand under `broker:`. Durations are milliseconds or text such as `5s`; sizes bytes or text such as `1GiB`.
+ */
+import {
+  byteSize,
+  count,
+  duration,
+  parseSettings,
+  readSettingsFile,
+  settingsFrom,
+  type Environment,
+  type SettingsSpec,
+  type SettingsTree,
+} from '@naru/protocol/settings-node';
+import { z } from 'zod';
+
+const MIB = 1024 * 1024;
+
+export const brokerSchema = z.strictObject({
+  /** Address to listen on. Loopback unless told otherwise. */
+  host: z.string().min(1).default('127.0.0.1'),
+  /** 0 for any free port. */
+  port: count(0, 65_535).default(9092),
+  /** Where the file storage keeps everything. */
+  data: z.string().min(1).default('naru-data'),
+  /** `file` is durable; `memory` keeps nothing. */
+  storage: z.enum(['file', 'memory']).default('file'),
+  /** Shards on threads of their own. Only 1 for now. */
+  workers: z.literal(1, 'expected 1: shards on several threads are not supported yet').default(1),
+  /** Listening beyond loopback is refused without this, since there is no authentication yet. */
+  allowRemote: z.boolean().default(false),
+  /** Partitions of a topic that is created without saying. */
+  defaultPartitions: count(1, 10_000).default(6),
+  log: z
+    .strictObject({
+      /** Bytes of the largest batch, header included. */
+      maxBatchBytes: byteSize(1024).prefault(MIB + 512),
+      /** Bytes of a journal file. */
+      journalFileBytes: byteSize(MIB).prefault('64MiB'),
+      /** Bytes of all journal files; publishers wait when a checkpoint cannot free one in time. */
+      journalBytes: byteSize(3 * MIB).prefault('256MiB'),
+      /** Bytes written to the journal until a checkpoint is due. */
+      checkpointBytes: byteSize(64 * 1024).prefault('64MiB'),
+      /** Bytes of a segment until the next begins. */
+      segmentBytes: byteSize(64 * 1024).prefault('128MiB'),
+      /** Age of a segment's first record until the next begins. */
+      segmentAge: duration(1_000).prefault('7d'),
+      /** Memory for recent batches, so that subscribers that keep up never wait for the disk. */
+      cacheBytes: byteSize(MIB).prefault('128MiB'),
+      /** Memory that the memory storage may fill before it refuses. */
+      memoryBytes: byteSize(MIB).prefault('1GiB'),
+    })
+    .prefault({}),
+  groups: z
+    .strictObject({
+      /** Used when a member does not say. */
+      sessionTimeout: duration(1_000).prefault('45s'),
+      maxPollInterval: duration(1_000).prefault('5m'),
+      maxMembers: count(1, 100_000).default(1_000),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      connections: count(1, 1_000_000).default(2_000),
+      connectionsPerAddress: count(1, 1_000_000).default(1_000),
+      /** Producers that a partition remembers. */
+      producersPerPartition: count(1, 10_000_000).default(10_000),
+    })
+    .prefault({}),
+  /** How much is said on stderr. */
+  logLevel: z.enum(['silent', 'error', 'warn', 'info', 'debug']).default('info'),
+});
+
+export type BrokerConfig = z.output<typeof brokerSchema>;
+export type BrokerConfigInput = z.input<typeof brokerSchema>;
+
+/** Keys of naru.yaml that the SDK reads are not the broker's: only its own section is looked at. */
+const SPEC: SettingsSpec<typeof brokerSchema> = {
+  schema: brokerSchema,
+  section: 'broker',
+  variables: {
+    NARU_HOST: { path: ['host'], parse: String },
+    NARU_PORT: { path: ['port'], parse: Number },
+    NARU_DATA: { path: ['data'], parse: String },
+    NARU_STORAGE: { path: ['storage'], parse: String },
+    NARU_LOG_LEVEL: { path: ['logLevel'], parse: String },
+  },
+};
+
+export const DEFAULT_CONFIG_FILE = 'naru.yaml';
+
+/**
+ * @param file must exist when it is named; otherwise naru.yaml in the working directory, if there is one
+ * @param flags win over everything
+ * @throws NaruError INVALID_CONFIGURATION with file, line and column, or the variable
+ */
+export async function loadBrokerConfig(
+  file: string | undefined,
+  flags: BrokerConfigInput,
+  environment: Environment = process.env,
+): Promise<BrokerConfig> {
+  const named = file ?? environment['NARU_CONFIG'];
+  const path = named ?? DEFAULT_CONFIG_FILE;
+  const text = await readSettingsFile(path, named !== undefined);
+  if (text === undefined) return settingsFrom(SPEC, flags as SettingsTree, environment);
+  return parseSettings(SPEC, text, path, environment, flags as SettingsTree);
+}
+
+/** A complete configuration from what a program gives, without file or environment. */
+export function brokerConfig(given: BrokerConfigInput = {}): BrokerConfig {
+  return settingsFrom(SPEC, given as SettingsTree);
+}

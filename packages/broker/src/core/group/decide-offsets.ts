@@ -1,0 +1,202 @@
+/**
+ * Committed offsets: commit, reset, and deleting them with their group or topic.
+ *
+ * Fencing (KIP-1251): a member's commit for a partition is taken while the member holds the partition, also while it
+ * is being revoked, if its epoch is not older than the grant. So no commit of an earlier holder, or of an earlier
+ * time of the same holder, can land on a later one's.
+ */
+import { splitPartitionKey } from '@naru/base';
+import type { PartitionKey } from '@naru/base';
+import { refuse } from '@naru/protocol';
+import type { Refusal } from '@naru/protocol';
+import type {
+  CommitCommand,
+  DecisionFor,
+  DeleteGroupCommand,
+  DeleteOffsetsOfTopicCommand,
+  GroupContext,
+  GroupLimits,
+  OffsetCommit,
+  ResetOffsetsCommand,
+} from './commands.ts';
+import { checkMember, refused } from './decide-join.ts';
+import { DONE } from './decide-membership.ts';
+import { comparePartitions } from './group-state.ts';
+import type { CommittedOffset, GroupRecord, GroupState, MemberState, OffsetRange } from './group-state.ts';
+import { pollTimers, sessionTimer } from './reconcile.ts';
+
+export function decideCommit(
+  state: GroupState | undefined,
+  command: CommitCommand,
+  context: GroupContext,
+  nowMs: number,
+): DecisionFor<CommitCommand> {
+  const { groupId, offsets } = command;
+  const { limits } = context;
+  const tooMany = checkCount(offsets.length, limits);
+  if (tooMany !== null) return refused(tooMany);
+  const committer = checkCommitter(state, command);
+  if (committer !== null && 'code' in committer) return refused(committer);
+  const records = newGroup(state, groupId, nowMs);
+  const results: { partition: PartitionKey; refusal: Refusal | null }[] = [];
+  const seen = new Set<PartitionKey>();
+  for (const commit of offsets) {
+    const { partition } = commit;
+    const label = partitionLabel(partition, context);
+    const refusal =
+      (seen.has(partition) ? refuse('INVALID_REQUEST', `${label} is in this commit twice`) : null) ??
+      (committer === null ? null : checkHeld(committer, command.memberEpoch, partition, label)) ??
+      checkCommit(commit, limits, label);
+    seen.add(partition);
+    results.push({ partition, refusal });
+    if (refusal !== null) continue;
+    const value = committedOffset(state?.offsets.get(partition), commit, nowMs);
+    records.push({ kind: 'offset', groupId, partition, value });
+  }
+  const nothing = results.every(({ refusal }) => refusal !== null);
+  const timers = committer === null ? [] : [sessionTimer(committer), ...pollTimers(committer)];
+  return { records: nothing ? [] : records, reply: { results }, timers };
+}
+
+/** The member that commits, or null for a commit from outside. */
+function checkCommitter(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal | null {
+  if (command.memberId !== '') return checkMember(state, command.memberId, command.memberEpoch);
+  if (state === undefined || state.members.size === 0) return null;
+  return refuse('UNKNOWN_MEMBER_ID', `group ${command.groupId} has members, so that only they can commit; reset its offsets when it has none`);
+}
+
+function checkHeld(
+  member: MemberState,
+  memberEpoch: number,
+  partition: PartitionKey,
+  label: string,
+): Refusal | null {
+  const grantedAt = member.assigned.get(partition) ?? member.revoking.get(partition);
+  if (grantedAt === undefined) {
+    return refuse('STALE_MEMBER_EPOCH', `member ${member.memberId} does not hold ${label}: nothing was committed for it`);
+  }
+  if (memberEpoch >= grantedAt) return null;
+  const message = `member ${member.memberId} was granted ${label} at epoch ${grantedAt}: a commit of epoch ${memberEpoch} is from before`;
+  return refuse('STALE_MEMBER_EPOCH', message);
+}
+
+function checkCommit(commit: OffsetCommit, limits: GroupLimits, label: string): Refusal | null {
+  const { offset, finished, endOffset, metadata } = commit;
+  if (endOffset === null) return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no ${label}`);
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset > endOffset) {
+    return refuse('OFFSET_OUT_OF_RANGE', `offset ${offset} cannot be committed: ${label} ends at ${endOffset}`);
+  }
+  if (utf8Length(metadata) > limits.maxMetadataBytes) {
+    return refuse('OFFSET_METADATA_TOO_LARGE', `metadata for ${label} is larger than ${limits.maxMetadataBytes} bytes`);
+  }
+  if (finished === null) return null;
+  if (finished.length > limits.maxFinishedRanges) {
+    const message = `${finished.length} finished ranges for ${label}: at most ${limits.maxFinishedRanges} are kept`;
+    return refuse('INVALID_REQUEST', message);
+  }
+  let end = offset;
+  for (const [from, to] of finished) {
+    if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || from < end || to <= from) {
+      const message = `finished range ${from}–${to} for ${label} must not be empty and begin at ${end} or later`;
+      return refuse('INVALID_REQUEST', message);
+    }
+    end = to;
+  }
+  if (end <= endOffset) return null;
+  return refuse('OFFSET_OUT_OF_RANGE', `offsets up to ${end} cannot be finished: ${label} ends at ${endOffset}`);
+}
+
+/** What is stored for a valid commit. */
+function committedOffset(stored: CommittedOffset | undefined, commit: OffsetCommit, nowMs: number): CommittedOffset {
+  const { metadata, leaderEpoch } = commit;
+  const goesBack = stored !== undefined && commit.offset < stored.offset;
+  const ranges = commit.finished ?? (stored === undefined || goesBack ? [] : stored.finished);
+  return { ...normalise(commit.offset, ranges), metadata, leaderEpoch, committedAtMs: nowMs };
+}
+
+/** Merges ranges that touch each other, and those that touch `offset` or lie below into it. */
+function normalise(offset: number, ranges: readonly OffsetRange[]): Pick<CommittedOffset, 'offset' | 'finished'> {
+  let watermark = offset;
+  const finished: [number, number][] = [];
+  for (const [from, to] of ranges) {
+    const last = finished.at(-1);
+    if (from <= watermark) watermark = Math.max(watermark, to);
+    else if (last !== undefined && from <= last[1]) last[1] = Math.max(last[1], to);
+    else finished.push([from, to]);
+  }
+  return { offset: watermark, finished };
+}
+
+export function decideResetOffsets(
+  state: GroupState | undefined,
+  command: ResetOffsetsCommand,
+  context: GroupContext,
+  nowMs: number,
+): DecisionFor<ResetOffsetsCommand> {
+  const { groupId } = command;
+  const refusal = checkCount(command.offsets.length, context.limits) ?? checkEmpty(state, 'reset the offsets of');
+  if (refusal !== null) return refused(refusal);
+  const records = newGroup(state, groupId, nowMs);
+  for (const { partition, offset } of command.offsets) {
+    if (offset === null) {
+      if (state?.offsets.has(partition)) records.push({ kind: 'offset', groupId, partition, value: null });
+      continue;
+    }
+    if (!Number.isSafeInteger(offset) || offset < 0) {
+      const label = partitionLabel(partition, context);
+      return refused(refuse('OFFSET_OUT_OF_RANGE', `${label} cannot be reset to offset ${offset}`));
+    }
+    const value = { offset, finished: [], metadata: '', leaderEpoch: -1, committedAtMs: nowMs };
+    records.push({ kind: 'offset', groupId, partition, value });
+  }
+  return { records, reply: DONE, timers: [] };
+}
+
+export function decideDeleteGroup(
+  state: GroupState | undefined,
+  { groupId }: DeleteGroupCommand,
+): DecisionFor<DeleteGroupCommand> {
+  if (state === undefined) return refused(refuse('GROUP_ID_NOT_FOUND', `there is no group ${groupId}`));
+  const refusal = checkEmpty(state, 'delete');
+  if (refusal !== null) return refused(refusal);
+  const partitions = [...state.offsets.keys()].sort(comparePartitions);
+  const records = partitions.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
+  return { records: [...records, { kind: 'group', groupId, value: null }], reply: DONE, timers: [] };
+}
+
+export function decideDeleteOffsetsOfTopic(
+  state: GroupState | undefined,
+  { groupId, topicId }: DeleteOffsetsOfTopicCommand,
+): DecisionFor<DeleteOffsetsOfTopicCommand> {
+  const partitions = [...(state?.offsets.keys() ?? [])]
+    .filter((partition) => splitPartitionKey(partition).topicId === topicId)
+    .sort(comparePartitions);
+  const records = partitions.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
+  return { records, reply: DONE, timers: [] };
+}
+
+/** The first record of a group that only has offsets so far. */
+function newGroup(state: GroupState | undefined, groupId: string, nowMs: number): GroupRecord[] {
+  if (state !== undefined) return [];
+  return [{ kind: 'group', groupId, value: { groupEpoch: 0, assignmentEpoch: 0, createdAtMs: nowMs } }];
+}
+
+function checkEmpty(state: GroupState | undefined, what: string): Refusal | null {
+  if (state === undefined || state.members.size === 0) return null;
+  const members = state.members.size === 1 ? 'a member' : `${state.members.size} members`;
+  return refuse('NON_EMPTY_GROUP', `cannot ${what} group ${state.groupId}, which has ${members}: stop them first`);
+}
+
+function checkCount(count: number, { maxOffsetsPerCommand }: GroupLimits): Refusal | null {
+  if (count <= maxOffsetsPerCommand) return null;
+  return refuse('INVALID_REQUEST', `${count} offsets in one request: at most ${maxOffsetsPerCommand} are allowed`);
+}
+
+function partitionLabel(key: PartitionKey, context: GroupContext): string {
+  const { topicId, partition } = splitPartitionKey(key);
+  return `partition ${context.topicName(topicId) ?? topicId}/${partition}`;
+}
+
+function utf8Length(text: string): number {
+  return new TextEncoder().encode(text).length;
+}

@@ -1,0 +1,103 @@
+/** Reads a group: views for members, operators and the runtime. Changes nothing. */
+import type { PartitionKey } from '@naru/base';
+import { comparePartitions, LEFT_STATIC_EPOCH } from './group-state.ts';
+import type { CommittedOffset, GroupRecord, GroupState, MemberState } from './group-state.ts';
+import type { MemberView } from './commands.ts';
+
+/** As in KIP-848. `assigning` never lasts, since targets are computed with the change that asks for them. */
+export type GroupStateName = 'empty' | 'assigning' | 'reconciling' | 'stable';
+
+export interface MemberDescription extends MemberView {
+  readonly memberId: string;
+  readonly instanceId: string | null;
+  readonly clientId: string;
+  readonly clientHost: string;
+  readonly topics: readonly string[];
+  readonly target: readonly PartitionKey[];
+}
+
+export interface GroupDescription {
+  readonly groupId: string;
+  readonly state: GroupStateName;
+  readonly groupEpoch: number;
+  readonly assignmentEpoch: number;
+  /** Null only while a log is being replayed. */
+  readonly createdAtMs: number | null;
+  /** By member id. */
+  readonly members: readonly MemberDescription[];
+  /** By partition; the member is the one that holds it now, null when nobody does. */
+  readonly offsets: readonly {
+    readonly partition: PartitionKey;
+    readonly committed: CommittedOffset;
+    readonly memberId: string | null;
+  }[];
+}
+
+/** What the member may hold now; undefined when the group does not know it. */
+export function memberView(state: GroupState | undefined, memberId: string): MemberView | undefined {
+  const member = state?.members.get(memberId);
+  return member === undefined ? undefined : viewOf(member);
+}
+
+export function viewOf(member: MemberState): MemberView {
+  return {
+    memberEpoch: member.memberEpoch,
+    assigned: [...member.assigned.keys()],
+    revoking: [...member.revoking.keys()],
+  };
+}
+
+export function groupStateName(state: GroupState): GroupStateName {
+  if (state.members.size === 0) return 'empty';
+  if (state.groupEpoch > state.assignmentEpoch) return 'assigning';
+  for (const member of state.members.values()) {
+    if (!isReconciled(member, state.assignmentEpoch)) return 'reconciling';
+  }
+  return 'stable';
+}
+
+/** A static member that is away has nothing to do, whatever its target says. */
+function isReconciled(member: MemberState, assignmentEpoch: number): boolean {
+  if (member.memberEpoch === LEFT_STATIC_EPOCH) return true;
+  return (
+    member.memberEpoch === assignmentEpoch &&
+    member.revoking.size === 0 &&
+    member.assigned.size === member.target.length
+  );
+}
+
+export function describeGroup(state: GroupState): GroupDescription {
+  const owners = new Map<PartitionKey, string>();
+  const members: MemberDescription[] = [];
+  for (const member of [...state.members.values()].sort((a, b) => (a.memberId < b.memberId ? -1 : 1))) {
+    const { memberId, instanceId, clientId, clientHost, topics, target } = member;
+    const view = viewOf(member);
+    members.push({ memberId, instanceId, clientId, clientHost, topics, target, ...view });
+    for (const partition of [...view.assigned, ...view.revoking]) owners.set(partition, memberId);
+  }
+  return {
+    groupId: state.groupId,
+    state: groupStateName(state),
+    groupEpoch: state.groupEpoch,
+    assignmentEpoch: state.assignmentEpoch,
+    createdAtMs: state.createdAtMs,
+    members,
+    offsets: [...state.offsets]
+      .sort(([a], [b]) => comparePartitions(a, b))
+      .map(([partition, committed]) => ({ partition, committed, memberId: owners.get(partition) ?? null })),
+  };
+}
+
+/** Committed offsets of `partitions`, in their order, undefined where there is none; of all when it is null. */
+export function fetchOffsets(
+  state: GroupState | undefined,
+  partitions: readonly PartitionKey[] | null,
+): Map<PartitionKey, CommittedOffset | undefined> {
+  const wanted = partitions ?? [...(state?.offsets.keys() ?? [])].sort(comparePartitions);
+  return new Map(wanted.map((partition) => [partition, state?.offsets.get(partition)]));
+}
+
+/** Members that `records` add, change or remove: those to whom the runtime has something to tell. */
+export function changedMembers(records: readonly GroupRecord[]): string[] {
+  return records.flatMap((record) => (record.kind === 'member' ? [record.memberId] : []));
+}

@@ -1,0 +1,107 @@
+import { encodeBatch, readBatchHeader, type BatchHeader, type EncodeBatchOptions } from '@naru/protocol/batch';
+import { partitionKey, type TopicId } from '@naru/base';
+import { describe, expect, it } from 'vitest';
+import {
+  decideAppend,
+  evolveAppend,
+  evolveDeletedBefore,
+  evolveTruncated,
+  leaderEpoch,
+  newPartitionState,
+  PRODUCER_EXPIRY_MS,
+  type PartitionState,
+} from './partition-state.ts';
+
+const KEY = partitionKey('11111111-1111-4111-8111-111111111111' as TopicId, 0);
+const LIMITS = { maxBatchBytes: 10_000, maxProducers: 2 };
+const NOW = 1_700_000_000_000;
+
+function header(count: number, options: EncodeBatchOptions = {}): BatchHeader {
+  const records = Array.from({ length: count }, () => ({ key: null, value: new Uint8Array(10), timestampMs: 5 }));
+  return readBatchHeader(encodeBatch(records, options));
+}
+
+function append(state: PartitionState, count: number, options: EncodeBatchOptions = {}, nowMs = NOW): void {
+  const batch = header(count, { partitionLeaderEpoch: 0, ...options });
+  const decision = decideAppend(state, batch, nowMs, LIMITS);
+  if (decision.kind !== 'append') throw new Error(`refused: ${JSON.stringify(decision)}`);
+  evolveAppend(state, batch, decision.baseOffset, nowMs);
+}
+
+describe('appending', () => {
+  it('gives each batch the offset after the one before', () => {
+    const state = newPartitionState(KEY, 40);
+    expect(decideAppend(state, header(3), NOW, LIMITS)).toEqual({ kind: 'append', baseOffset: 40 });
+    append(state, 3);
+    expect(decideAppend(state, header(1), NOW, LIMITS)).toEqual({ kind: 'append', baseOffset: 43 });
+  });
+
+  it('decides without changing anything', () => {
+    const state = newPartitionState(KEY);
+    const before = structuredClone(state);
+    decideAppend(state, header(3, { producerId: 1, producerEpoch: 0, baseSequence: 0 }), NOW, LIMITS);
+    expect(state).toEqual(before);
+  });
+
+  it('refuses a batch beyond the size limit, and says both sizes', () => {
+    const decision = decideAppend(newPartitionState(KEY), header(1_000), NOW, LIMITS);
+    expect(decision).toMatchObject({ kind: 'refused', code: 'RECORD_TOO_LARGE' });
+    expect((decision as { message: string }).message).toMatch(/\d+ bytes, the limit is 10000/);
+  });
+
+  it('refuses control batches and offsets that do not fit the number of records', () => {
+    const state = newPartitionState(KEY);
+    const batch = header(2);
+    expect(decideAppend(state, { ...batch, isControl: true }, NOW, LIMITS)).toMatchObject({ code: 'INVALID_RECORD' });
+    expect(decideAppend(state, { ...batch, lastOffsetDelta: 5 }, NOW, LIMITS)).toMatchObject({ code: 'INVALID_RECORD' });
+  });
+});
+
+describe('producers of a partition', () => {
+  const from = (producerId: number, baseSequence: number) => ({ producerId, producerEpoch: 0, baseSequence });
+
+  it('get their offset again when they repeat a batch', () => {
+    const state = newPartitionState(KEY);
+    append(state, 5);
+    append(state, 2, from(1, 0));
+    expect(decideAppend(state, header(2, from(1, 0)), NOW, LIMITS)).toEqual({ kind: 'duplicate', baseOffset: 5 });
+  });
+
+  it('are forgotten a day after they last wrote, by the broker’s clock and not by what their records say', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, from(1, 0));
+    expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS, LIMITS).kind).toBe('append');
+    expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS + 1, LIMITS)).toMatchObject({ code: 'UNKNOWN_PRODUCER_ID' });
+  });
+
+  it('are limited in number; those that expired make room', () => {
+    const state = newPartitionState(KEY);
+    append(state, 1, from(1, 0));
+    append(state, 1, from(2, 0));
+    expect(decideAppend(state, header(1, from(3, 0)), NOW, LIMITS)).toMatchObject({ code: 'TOO_MANY_PRODUCERS' });
+    append(state, 1, from(3, 0), NOW + PRODUCER_EXPIRY_MS + 1);
+    expect([...state.producers.keys()]).toEqual([3]);
+  });
+});
+
+describe('the table of leader epochs', () => {
+  it('notes the first offset of each epoch that wrote', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, { partitionLeaderEpoch: 1 });
+    append(state, 2, { partitionLeaderEpoch: 1 });
+    append(state, 2, { partitionLeaderEpoch: 4 });
+    expect(state.epochs).toEqual([{ epoch: 1, startOffset: 0 }, { epoch: 4, startOffset: 4 }]);
+    expect(leaderEpoch(state)).toBe(4);
+  });
+
+  it('loses what is truncated, and what is deleted before the log start', () => {
+    const state = newPartitionState(KEY);
+    for (const epoch of [1, 2, 3]) append(state, 2, { partitionLeaderEpoch: epoch, producerId: epoch, producerEpoch: 0, baseSequence: 0, }, NOW + epoch * (PRODUCER_EXPIRY_MS + 1));
+    evolveTruncated(state, 4);
+    expect(state.epochs.map(({ epoch }) => epoch)).toEqual([1, 2]);
+    expect(state.endOffset).toBe(4);
+    evolveDeletedBefore(state, 3);
+    expect(state.epochs).toEqual([{ epoch: 2, startOffset: 2 }]);
+    expect(state.logStartOffset).toBe(3);
+  });
+});

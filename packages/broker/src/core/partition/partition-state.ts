@@ -1,0 +1,139 @@
+/**
+ * One partition's rules: which batch is taken, at which offset.
+ *
+ * Owns the end offset, the leader epochs and the producers. Does not own the bytes (log store) or what is durable (the
+ * runtime's high watermark).
+ *
+ * Invariants: offsets are given in order and never twice; `evolve*` functions are the only writers, in recovery too.
+ */
+import { assert, type PartitionKey } from '@naru/base';
+import { refuse, type Refusal } from '@naru/protocol';
+import type { BatchHeader } from '@naru/protocol/batch';
+import { decideSequence, evolveProducer, type ProducerState } from './producer-state.ts';
+
+/** A producer that wrote nothing for this long is forgotten; Kafka's producer.id.expiration.ms. */
+export const PRODUCER_EXPIRY_MS = 24 * 3_600_000;
+
+/** Offsets stay this far below the largest safe integer. */
+const MAX_OFFSET = Number.MAX_SAFE_INTEGER - 2 ** 32;
+
+/** The first offset written in a leader epoch (KIP-101). */
+export interface EpochStart {
+  readonly epoch: number;
+  readonly startOffset: number;
+}
+
+export interface PartitionState {
+  readonly partition: PartitionKey;
+  /** First offset that can be read. */
+  logStartOffset: number;
+  /** The offset that the next record gets. */
+  endOffset: number;
+  /** Oldest first; the last is the epoch in force. */
+  epochs: EpochStart[];
+  readonly producers: Map<number, ProducerState>;
+}
+
+export interface PartitionLimits {
+  /** Bytes of a whole batch. */
+  readonly maxBatchBytes: number;
+  /** Producers remembered at once. */
+  readonly maxProducers: number;
+}
+
+export type AppendDecision =
+  | { readonly kind: 'append'; readonly baseOffset: number }
+  | { readonly kind: 'duplicate'; readonly baseOffset: number }
+  | ({ readonly kind: 'refused' } & Refusal);
+
+export function newPartitionState(partition: PartitionKey, startOffset = 0): PartitionState {
+  return { partition, logStartOffset: startOffset, endOffset: startOffset, epochs: [], producers: new Map() };
+}
+
+/** The leader epoch in force; 0 before the first. */
+export function leaderEpoch(state: PartitionState): number {
+  return state.epochs.at(-1)?.epoch ?? 0;
+}
+
+/**
+ * Whether and where a batch of a publisher is stored.
+ *
+ * Refuses with RECORD_TOO_LARGE, INVALID_RECORD (control batches are the broker's own), TOO_MANY_PRODUCERS and the
+ * sequence errors of {@link decideSequence}.
+ */
+export function decideAppend(state: PartitionState, batch: BatchHeader, nowMs: number, limits: PartitionLimits): AppendDecision {
+  if (batch.sizeBytes > limits.maxBatchBytes) {
+    return refused('RECORD_TOO_LARGE', `the batch has ${batch.sizeBytes} bytes, the limit is ${limits.maxBatchBytes}`);
+  }
+  if (batch.isControl) return refused('INVALID_RECORD', 'control batches are written by the broker only');
+  if (batch.recordCount < 1 || batch.lastOffsetDelta !== batch.recordCount - 1) {
+    return refused(
+      'INVALID_RECORD',
+      `a batch of ${batch.recordCount} records must have the last offset delta ${batch.recordCount - 1}, not ${batch.lastOffsetDelta}`,
+    );
+  }
+  if (batch.isTransactional) return refused('UNSUPPORTED', 'transactional batches are not supported yet');
+  if (batch.producerId >= 0) {
+    const decision = decideSequence(liveProducer(state, batch.producerId, nowMs), batch);
+    if (decision.kind !== 'append') return decision;
+    if (!state.producers.has(batch.producerId) && state.producers.size >= limits.maxProducers) {
+      expireProducers(state, nowMs);
+      if (state.producers.size >= limits.maxProducers) {
+        return refused('TOO_MANY_PRODUCERS', `${limits.maxProducers} producers wrote to this partition within a day, which is its limit`);
+      }
+    }
+  }
+  assert(state.endOffset + batch.recordCount < MAX_OFFSET, 'offsets are exhausted');
+  return { kind: 'append', baseOffset: state.endOffset };
+}
+
+/**
+ * Applies a stored batch, new or replayed.
+ *
+ * @param batch with the leader epoch filled in
+ * @param baseOffset the batch's own in the log
+ * @param seenAtMs the broker's clock, from which the producer's expiry counts; the batch's timestamps are the client's to choose
+ */
+export function evolveAppend(state: PartitionState, batch: BatchHeader, baseOffset: number, seenAtMs: number): void {
+  assert(baseOffset >= state.endOffset, `batch at ${baseOffset} below end offset ${state.endOffset} of ${state.partition}`);
+  if (state.epochs.length === 0 || leaderEpoch(state) < batch.partitionLeaderEpoch) {
+    state.epochs.push({ epoch: batch.partitionLeaderEpoch, startOffset: baseOffset });
+  }
+  if (batch.producerId >= 0 && !batch.isControl) {
+    const known = state.producers.get(batch.producerId);
+    const next = evolveProducer(known, batch, baseOffset, seenAtMs);
+    if (next !== known) state.producers.set(batch.producerId, next);
+  }
+  state.endOffset = baseOffset + batch.lastOffsetDelta + 1;
+}
+
+export function evolveTruncated(state: PartitionState, endOffset: number): void {
+  state.endOffset = Math.min(state.endOffset, endOffset);
+  state.epochs = state.epochs.filter((entry) => entry.startOffset < endOffset);
+  for (const [producerId, producer] of state.producers) {
+    producer.batches = producer.batches.filter((batch) => batch.baseOffset < endOffset);
+    if (producer.batches.length === 0) state.producers.delete(producerId);
+  }
+}
+
+export function evolveDeletedBefore(state: PartitionState, offset: number): void {
+  state.logStartOffset = Math.max(state.logStartOffset, offset);
+  state.endOffset = Math.max(state.endOffset, state.logStartOffset);
+  while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset) state.epochs.shift();
+}
+
+/** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}. */
+export function expireProducers(state: PartitionState, nowMs: number): void {
+  for (const producerId of state.producers.keys()) {
+    if (liveProducer(state, producerId, nowMs) === undefined) state.producers.delete(producerId);
+  }
+}
+
+function liveProducer(state: PartitionState, producerId: number, nowMs: number): ProducerState | undefined {
+  const producer = state.producers.get(producerId);
+  return producer !== undefined && nowMs - producer.lastTimestampMs <= PRODUCER_EXPIRY_MS ? producer : undefined;
+}
+
+function refused(code: Refusal['code'], message: string): AppendDecision {
+  return { kind: 'refused', ...refuse(code, message) };
+}

@@ -1,0 +1,204 @@
+/** AdminService: wire messages to the services of topics, groups and offsets, and back. */
+import { create } from '@bufbuild/protobuf';
+import type { ServiceImpl } from '@connectrpc/connect';
+import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes, type PartitionKey } from '@naru/base';
+import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import {
+  AddPartitionsResponseSchema,
+  CreateTopicResponseSchema,
+  DeleteGroupResponseSchema,
+  DeleteTopicResponseSchema,
+  DescribeClusterResponseSchema,
+  DescribeGroupResponseSchema,
+  DescribeTopicResponseSchema,
+  GroupMemberSchema,
+  GroupOffsetSchema,
+  ListGroupsResponseSchema,
+  ListOffsetsResponseSchema,
+  ListTopicsResponseSchema,
+  ResetOffsetsResponseSchema,
+  TopicPartitionsSchema,
+  TopicSchema,
+  TopicType,
+  type AdminService,
+  type DescribeTopicRequest,
+  type ListOffsetsRequest,
+  type Topic,
+  type TopicPartitions,
+} from '@naru/protocol/proto';
+import type { TopicMetadata } from '../../core/registry/topic-registry.ts';
+import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
+import type { GroupService } from '../../service/groups.ts';
+import type { TopicService } from '../../service/topics.ts';
+import { toOffsetPosition } from './positions.ts';
+import { toConnectError } from './wire-errors.ts';
+
+export interface ClusterInfo {
+  readonly clusterId: string;
+  readonly version: string;
+  readonly storage: string;
+  readonly startedAtMs: number;
+}
+
+export interface AdminDoorOptions {
+  readonly topics: TopicService;
+  readonly groups: GroupService;
+  readonly shard: ShardClient;
+  readonly cluster: ClusterInfo;
+}
+
+/** Runs a call; refusals and errors become Connect's. */
+async function answer<T>(work: () => Promise<T | Refusal> | T | Refusal): Promise<Exclude<T, Refusal>> {
+  try {
+    const result = await work();
+    if (isRefusal(result)) throw NaruError.from(result);
+    return result as Exclude<T, Refusal>;
+  } catch (error) {
+    throw toConnectError(error);
+  }
+}
+
+/** For calls that answer nothing but a refusal. */
+async function perform(work: () => Promise<Refusal | null>): Promise<void> {
+  await answer(async () => (await work()) ?? true);
+}
+
+export function adminDoor({ topics, groups, shard, cluster }: AdminDoorOptions): ServiceImpl<typeof AdminService> {
+  const findTopic = (request: DescribeTopicRequest): TopicMetadata | Refusal => {
+    const { topic } = request;
+    if (topic.case === 'name') return topics.find(topic.value);
+    if (topic.case === 'topicId' && topic.value.length === 16) return topics.findById(topicIdFromBytes(topic.value));
+    return refuse('INVALID_REQUEST', 'name a topic by its name or its id of 16 bytes');
+  };
+  return {
+    describeCluster: () =>
+      create(DescribeClusterResponseSchema, { ...cluster, startedAtMs: BigInt(Math.trunc(cluster.startedAtMs)) }),
+    createTopic: async ({ name, partitionCount, type, config }) => {
+      const topicType = type === TopicType.PARALLEL ? 'parallel' : 'ordered';
+      const topic = await answer(() => topics.create({ name, partitionCount, type: topicType, config }));
+      return create(CreateTopicResponseSchema, { topic: toWireTopic(topic) });
+    },
+    listTopics: ({ internal }) => create(ListTopicsResponseSchema, { topics: topics.list(internal).map(toWireTopic) }),
+    describeTopic: async (request) => {
+      const topic = await answer(() => findTopic(request));
+      const status = await answer(() => topics.describe(topic));
+      return create(DescribeTopicResponseSchema, {
+        topic: toWireTopic(topic),
+        partitions: status.map((entry) => ({
+          partition: splitPartitionKey(entry.partition).partition,
+          logStartOffset: BigInt(entry.logStartOffset),
+          highWatermark: BigInt(entry.highWatermark),
+          sizeBytes: BigInt(entry.sizeBytes),
+          leaderEpoch: entry.leaderEpoch,
+        })),
+      });
+    },
+    deleteTopic: async ({ name }) => {
+      await perform(() => topics.delete(name));
+      return create(DeleteTopicResponseSchema);
+    },
+    addPartitions: async ({ name, partitionCount, allowKeyReorder }) => {
+      const topic = await answer(() => topics.addPartitions(name, partitionCount, allowKeyReorder));
+      return create(AddPartitionsResponseSchema, { topic: toWireTopic(topic) });
+    },
+    listOffsets: (request) => answer(() => listOffsets(request, topics, shard)),
+    listGroups: async () => {
+      const list = await answer(() => groups.list());
+      return create(ListGroupsResponseSchema, { groups: list.map((entry) => ({ ...entry, topics: [...entry.topics] })) });
+    },
+    describeGroup: ({ groupId }) => answer(() => describeGroup(groupId, groups, topics)),
+    resetOffsets: async ({ groupId, topics: names, to, execute }) => {
+      const changes = await answer(async () => {
+        const position = toOffsetPosition(to);
+        if (position === null) return refuse('INVALID_REQUEST', 'say where to reset the offsets to');
+        return groups.resetOffsets(groupId, names, position, execute);
+      });
+      return create(ResetOffsetsResponseSchema, {
+        executed: execute,
+        changes: changes.map(({ topic, partition, from, to: offset }) => ({
+          topic,
+          partition,
+          ...(from === null ? {} : { from: BigInt(from) }),
+          to: BigInt(offset),
+        })),
+      });
+    },
+    deleteGroup: async ({ groupId }) => {
+      await perform(() => groups.delete(groupId));
+      return create(DeleteGroupResponseSchema);
+    },
+  };
+}
+
+async function listOffsets(request: ListOffsetsRequest, topics: TopicService, shard: ShardClient) {
+  const topic = topics.find(request.topic);
+  if (isRefusal(topic)) return topic;
+  const position = toOffsetPosition(request.position);
+  if (position === null) return refuse('INVALID_REQUEST', 'say which offsets to list: beginning, end, or of a time');
+  const all = Array.from({ length: topic.partitionCount }, (_, partition) => partition);
+  const wanted = request.partitions.length === 0 ? all : request.partitions;
+  const offsets = [];
+  for (const partition of wanted) {
+    const found = await shard.submit({ type: 'find-offset', partition: partitionKey(topic.id, partition), position });
+    if (isRefusal(found)) return found;
+    offsets.push({ partition, offset: BigInt(found.offset) });
+  }
+  return create(ListOffsetsResponseSchema, { offsets });
+}
+
+async function describeGroup(groupId: string, groups: GroupService, topics: TopicService) {
+  const group = await groups.describe(groupId);
+  if (isRefusal(group)) return group;
+  return create(DescribeGroupResponseSchema, {
+    groupId,
+    state: group.state,
+    groupEpoch: group.groupEpoch,
+    members: group.members.map((member) =>
+      create(GroupMemberSchema, {
+        memberId: member.memberId,
+        ...(member.instanceId === null ? {} : { instanceId: member.instanceId }),
+        clientId: member.clientId,
+        clientHost: member.clientHost,
+        memberEpoch: member.memberEpoch,
+        topics: [...member.topics],
+        assigned: byTopic(member.assigned, topics),
+        revoking: byTopic(member.revoking, topics),
+      }),
+    ),
+    offsets: group.lags.map((offset) =>
+      create(GroupOffsetSchema, {
+        topic: offset.topic,
+        partition: offset.partition,
+        ...(offset.committedOffset === null ? {} : { committedOffset: BigInt(offset.committedOffset) }),
+        highWatermark: BigInt(offset.highWatermark),
+        logStartOffset: BigInt(offset.logStartOffset),
+        lag: BigInt(offset.lag),
+        metadata: offset.metadata,
+        memberId: offset.memberId ?? '',
+        finished: offset.finished.map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) })),
+      }),
+    ),
+  });
+}
+
+function byTopic(partitions: readonly PartitionKey[], topics: TopicService): TopicPartitions[] {
+  const found = new Map<string, number[]>();
+  for (const key of partitions) {
+    const { topicId, partition } = splitPartitionKey(key);
+    const topic = topics.findById(topicId);
+    if (isRefusal(topic)) continue;
+    found.set(topic.name, [...(found.get(topic.name) ?? []), partition]);
+  }
+  return [...found].map(([topic, numbers]) => create(TopicPartitionsSchema, { topic, partitions: numbers.sort((a, b) => a - b) }));
+}
+
+function toWireTopic(topic: TopicMetadata): Topic {
+  return create(TopicSchema, {
+    name: topic.name,
+    topicId: topicIdToBytes(topic.id),
+    type: topic.type === 'parallel' ? TopicType.PARALLEL : TopicType.ORDERED,
+    partitionCount: topic.partitionCount,
+    config: { ...topic.config },
+    createdAtMs: BigInt(Math.trunc(topic.createdAtMs)),
+  });
+}

@@ -1,0 +1,51 @@
+/**
+ * What a stream has to say, in order, as an async iterable.
+ *
+ * It has no limit of its own: everything put in answers a request whose number is limited (batches by bytes in flight,
+ * polls and commits by count), or tells of an assignment.
+ */
+export class Outbox<T> implements AsyncIterable<T> {
+  #items: T[] = [];
+  #wake: (() => void) | null = null;
+  #ended = false;
+  #error: unknown = null;
+
+  get length(): number {
+    return this.#items.length;
+  }
+
+  push(item: T): void {
+    if (this.#ended) return;
+    this.#items.push(item);
+    this.#wake?.();
+  }
+
+  /** The iterable ends after what is in it; with `error`, by throwing it. */
+  end(error: unknown = null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#error = error;
+    this.#wake?.();
+  }
+
+  /** Everything that waits; waits for something; null at the end. */
+  async takeAll(): Promise<T[] | null> {
+    while (this.#items.length === 0) {
+      if (this.#ended) {
+        if (this.#error !== null) throw this.#error;
+        return null;
+      }
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+      this.#wake = null;
+    }
+    const items = this.#items;
+    this.#items = [];
+    return items;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<T> {
+    for (let items = await this.takeAll(); items !== null; items = await this.takeAll()) yield* items;
+  }
+}

@@ -1,0 +1,124 @@
+/** PublisherService: wire messages to publish.ts and producer-session.ts, and back. */
+import { create } from '@bufbuild/protobuf';
+import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import { NaruError } from '@naru/protocol';
+import {
+  PublishAckSchema,
+  PublishResponseSchema,
+  PublishResultSchema,
+  PublishStreamResponseSchema,
+  type PublisherService,
+  type PublishAck,
+  type PublishRequest,
+  type PublishResponse,
+  type PublishStreamRequest,
+  type PublishStreamResponse,
+} from '@naru/protocol/proto';
+import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
+import { MAX_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
+import type { ProducerIds } from '../../service/producer-ids.ts';
+import type { PlainRecord, PublishService } from '../../service/publish.ts';
+import { Outbox } from './outbox.ts';
+import { toConnectError, toErrorMessage } from './wire-errors.ts';
+
+export interface PublisherDoorOptions {
+  readonly publish: PublishService;
+  readonly producerIds: ProducerIds;
+  readonly shard: ShardClient;
+  readonly maxBatchBytes: number;
+}
+
+export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
+  readonly #options: PublisherDoorOptions;
+
+  constructor(options: PublisherDoorOptions) {
+    this.#options = options;
+  }
+
+  async publish(request: PublishRequest): Promise<PublishResponse> {
+    try {
+      const records = request.records.map(
+        (record): PlainRecord => ({
+          key: record.key ?? null,
+          value: record.value ?? null,
+          headers: record.headers.map(({ key, value }) => ({ key, value: value ?? null })),
+          partition: record.partition ?? null,
+          timestampMs: record.timestampMs === undefined ? null : Number(record.timestampMs),
+        }),
+      );
+      const results = await this.#options.publish.publish(request.topic, records);
+      if (isRefusal(results)) throw NaruError.from(results);
+      return create(PublishResponseSchema, {
+        results: results.map((result) =>
+          isRefusal(result)
+            ? create(PublishResultSchema, { error: toErrorMessage(result) })
+            : create(PublishResultSchema, {
+                ...result,
+                offset: BigInt(result.offset),
+                timestampMs: BigInt(result.timestampMs),
+              }),
+        ),
+      });
+    } catch (error) {
+      throw toConnectError(error);
+    }
+  }
+
+  async *publishStream(requests: AsyncIterable<PublishStreamRequest>, context: HandlerContext): AsyncIterable<PublishStreamResponse> {
+    const acks = new Outbox<PublishAck>();
+    const session = new ProducerSession(this.#options.shard, ({ correlationId, baseOffset, refusal }) => {
+      const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
+      acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
+      if (finished && session.inFlight === 0) acks.end();
+    });
+    let finished = false;
+    const iterator = requests[Symbol.asyncIterator]();
+    try {
+      yield await this.#open(iterator);
+      const reading = this.#read(iterator, session).then(
+        () => {
+          finished = true;
+          if (session.inFlight === 0) acks.end();
+        },
+        (error: unknown) => acks.end(error),
+      );
+      for (let ready = await acks.takeAll(); ready !== null; ready = await acks.takeAll()) {
+        yield create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: ready } } });
+      }
+      await reading;
+    } catch (error) {
+      // A connection that broke is nobody's error here.
+      if (context.signal.aborted) return;
+      throw toConnectError(error);
+    }
+  }
+
+  async #open(iterator: AsyncIterator<PublishStreamRequest>): Promise<PublishStreamResponse> {
+    const first = await iterator.next();
+    const message = first.done === true ? undefined : first.value.message;
+    if (message?.case !== 'open') throw new NaruError('INVALID_REQUEST', 'the first message of a publish stream must be `open`');
+    const { producerId } = message.value;
+    const { maxBatchBytes, producerIds } = this.#options;
+    return create(PublishStreamResponseSchema, {
+      message: {
+        case: 'opened',
+        value: {
+          producerId: producerId ?? BigInt(await producerIds.next()),
+          maxBatchBytes,
+          maxInFlightBytes: MAX_IN_FLIGHT_BYTES,
+        },
+      },
+    });
+  }
+
+  async #read(iterator: AsyncIterator<PublishStreamRequest>, session: ProducerSession): Promise<void> {
+    for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
+      const { message } = next.value;
+      if (message.case !== 'batch') throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
+      const { correlationId, topicId, partition, records } = message.value;
+      session.take(correlationId, topicId, partition, records);
+      const ready = session.ready();
+      if (ready !== null) await ready;
+    }
+  }
+}

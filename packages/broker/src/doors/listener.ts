@@ -1,0 +1,152 @@
+/**
+ * The port. Looks at the first bytes of each connection and hands it to the door that speaks what they begin.
+ *
+ * HTTP/2 begins with its preface, HTTP/1 with a method, TLS with 0x16; anything else would be a Kafka frame, whose first
+ * byte is 0 for every frame below 16 MiB. Owns sockets until a door has them, and their number.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Logger, Timers } from '@naru/base';
+import { NaruError } from '@naru/protocol';
+
+export type DoorName = 'http2' | 'http1' | 'kafka' | 'tls';
+
+export interface Doors {
+  /** Takes a connection whose first bytes are still to be read. A door that is missing refuses. */
+  readonly http2: (socket: Socket) => void;
+  readonly http1: (socket: Socket) => void;
+}
+
+export interface ListenerLimits {
+  readonly maxConnections: number;
+  readonly maxConnectionsPerAddress: number;
+  /** How long a connection may take to say what it is. */
+  readonly greetingTimeoutMs: number;
+}
+
+export const DEFAULT_LISTENER_LIMITS: ListenerLimits = {
+  maxConnections: 2_000,
+  maxConnectionsPerAddress: 1_000,
+  greetingTimeoutMs: 10_000,
+};
+
+const HTTP2_PREFACE = 'PRI * HTTP/2.0';
+const HTTP1_METHODS = ['GET ', 'HEAD ', 'POST ', 'PUT ', 'DELETE ', 'OPTIONS ', 'PATCH ', 'CONNECT ', 'TRACE '];
+const TLS_HANDSHAKE = 0x16;
+/** Enough to tell all of them apart. */
+const LONGEST_GREETING = HTTP2_PREFACE.length;
+
+/** What `bytes` begin; null when more are needed. */
+export function recognise(bytes: Uint8Array): DoorName | null {
+  if (bytes.length === 0) return null;
+  if (bytes[0] === TLS_HANDSHAKE) return 'tls';
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, LONGEST_GREETING)).toString('latin1');
+  for (const [greeting, door] of [[HTTP2_PREFACE, 'http2'], ...HTTP1_METHODS.map((method) => [method, 'http1'])] as const) {
+    if (text.startsWith(greeting as string)) return door as DoorName;
+    if ((greeting as string).startsWith(text)) return null;
+  }
+  return 'kafka';
+}
+
+export class Listener {
+  readonly #doors: Doors;
+  readonly #timers: Timers;
+  readonly #logger: Logger;
+  readonly #limits: ListenerLimits;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  readonly #perAddress = new Map<string, number>();
+  /** Since the start, for /metrics. */
+  accepted = 0;
+  refused = 0;
+
+  constructor(doors: Doors, timers: Timers, logger: Logger, limits: ListenerLimits = DEFAULT_LISTENER_LIMITS) {
+    this.#doors = doors;
+    this.#timers = timers;
+    this.#logger = logger;
+    this.#limits = limits;
+    this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+  }
+
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  /** @throws NaruError PORT_IN_USE; INVALID_CONFIGURATION when the address cannot be listened on */
+  async listen(host: string, port: number): Promise<{ host: string; port: number }> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+      this.#server.listen({ host, port }, resolve);
+    });
+    this.#server.on('error', (error) => this.#logger.error({ error }, 'the listener failed'));
+    const address = this.#server.address();
+    if (address === null || typeof address === 'string') throw new NaruError('INTERNAL', 'the listener has no address');
+    return { host: address.address, port: address.port };
+  }
+
+  /** Takes no new connections; those that are open stay. */
+  stop(): void {
+    this.#server.close();
+  }
+
+  /** Breaks every connection. */
+  destroy(): void {
+    this.#server.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #accept(socket: Socket): void {
+    const address = socket.remoteAddress ?? '';
+    const ofAddress = this.#perAddress.get(address) ?? 0;
+    if (this.#sockets.size >= this.#limits.maxConnections || ofAddress >= this.#limits.maxConnectionsPerAddress) {
+      this.refused += 1;
+      socket.destroy();
+      return;
+    }
+    this.accepted += 1;
+    this.#sockets.add(socket);
+    this.#perAddress.set(address, ofAddress + 1);
+    socket.on('close', () => {
+      this.#sockets.delete(socket);
+      const rest = (this.#perAddress.get(address) ?? 1) - 1;
+      if (rest === 0) this.#perAddress.delete(address);
+      else this.#perAddress.set(address, rest);
+    });
+    socket.on('error', () => socket.destroy());
+    this.#greet(socket);
+  }
+
+  #greet(socket: Socket): void {
+    const timer = this.#timers.after(this.#limits.greetingTimeoutMs, () => socket.destroy());
+    socket.on('close', () => timer.cancel());
+    let seen: Buffer = Buffer.alloc(0);
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      seen = seen.length === 0 ? chunk : Buffer.concat([seen, chunk]);
+      const door = recognise(seen);
+      if (door === null) return;
+      socket.off('readable', onReadable);
+      timer.cancel();
+      socket.unshift(seen);
+      this.#handOver(socket, door);
+    };
+    socket.on('readable', onReadable);
+  }
+
+  #handOver(socket: Socket, door: DoorName): void {
+    if (door === 'http2') return this.#doors.http2(socket);
+    if (door === 'http1') return this.#doors.http1(socket);
+    this.refused += 1;
+    const what = door === 'tls' ? 'TLS, which is not configured' : 'no protocol that this broker speaks';
+    this.#logger.warn({ peer: socket.remoteAddress }, `a connection was closed: it spoke ${what}`);
+    socket.destroy();
+  }
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): NaruError {
+  if (error.code === 'EADDRINUSE') {
+    const message = `port ${port} on ${host} is in use: stop the program that has it, or choose another with --port`;
+    return new NaruError('PORT_IN_USE', message, { cause: error });
+  }
+  return new NaruError('INVALID_CONFIGURATION', `cannot listen on ${host}:${port}: ${error.message}`, { cause: error });
+}

@@ -1,0 +1,178 @@
+/**
+ * Takes checkpoints: makes the segments durable up to a point in the journal, writes that down, and frees the journal.
+ *
+ * Order, each step after the one before: the journal reaches the barrier, and the logical state is noted at once · the
+ * segment writer has written what was durable then, and each partition's physical state is noted · dirty segments and
+ * directories are synced · the checkpoint is written · journal files before it are free.
+ *
+ * The physical state may be later than the logical one: replay skips writing what the files hold already. What happens to
+ * the files after they are noted (cuts, removals) is in the journal after the barrier, where recovery looks for it.
+ */
+import type { Disk } from '@naru/base';
+import { diskErrorCode } from '@naru/base';
+import type { Snapshot } from '../log-store.ts';
+import type { CheckpointPartition } from './checkpoint.ts';
+import { writeCheckpoint } from './checkpoint.ts';
+import type { DataPaths } from './data-directory.ts';
+import type { HandleCache } from './handle-cache.ts';
+import type { JournalFiles } from './journal-files.ts';
+import type { JournalOperation } from './journal-frame.ts';
+import type { JournalPlace } from './journal-recovery.ts';
+import type { Journal } from './journal.ts';
+import type { LogState } from './log-state.ts';
+import type { PartitionLog } from './partition-log.ts';
+import type { SegmentWriter } from './segment-writer.ts';
+
+export interface CheckpointerOptions<T extends JournalOperation> {
+  readonly disk: Disk;
+  readonly paths: DataPaths;
+  readonly journalId: Uint8Array;
+  readonly journal: Journal<T>;
+  readonly files: JournalFiles;
+  readonly state: LogState;
+  readonly writer: SegmentWriter;
+  readonly handles: HandleCache;
+  /** Journal bytes after the checkpoint that recovery began from. */
+  readonly recoveredBytes: number;
+}
+
+/** The logical side, noted at the barrier. */
+interface Noted {
+  readonly sequence: number;
+  readonly coveredBytes: number;
+  readonly place: JournalPlace;
+  readonly partitions: { readonly log: PartitionLog; readonly logStartOffset: number; readonly endOffset: number }[];
+  readonly erasing: PartitionLog[];
+}
+
+export class Checkpointer<T extends JournalOperation> {
+  readonly #options: CheckpointerOptions<T>;
+  #turn: Promise<unknown> = Promise.resolve();
+  /** {@link Journal.writtenBytes} up to which a checkpoint is taken or under way; negative for what recovery read. */
+  #coveredBytes: number;
+  /** The same, of the last checkpoint that succeeded. */
+  #durableBytes: number;
+  #count = 0;
+
+  constructor(options: CheckpointerOptions<T>) {
+    this.#options = options;
+    this.#coveredBytes = -options.recoveredBytes;
+    this.#durableBytes = this.#coveredBytes;
+  }
+
+  /** Journal bytes that no checkpoint covers, not even one under way. */
+  get uncoveredBytes(): number {
+    return this.#options.journal.writtenBytes - this.#coveredBytes;
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /**
+   * Takes `snapshot` as the state after everything submitted so far.
+   *
+   * @returns the sequence of the last frame that the checkpoint covers
+   */
+  take(snapshot: Snapshot): Promise<number> {
+    const noted = this.#note();
+    const run = this.#turn.then(
+      () => this.#take(noted, snapshot),
+      () => this.#take(noted, snapshot),
+    );
+    this.#turn = run.catch(() => undefined);
+    // Whoever called sees the failure through `run`; this keeps it from counting as unobserved while turns are awaited.
+    noted.catch(() => undefined);
+    return run;
+  }
+
+  #note(): Promise<Noted> {
+    const { journal, files, state } = this.#options;
+    return new Promise((resolve, reject) => {
+      journal.barrier((sequence) => {
+        this.#coveredBytes = journal.writtenBytes;
+        const { current } = files;
+        const partitions = [];
+        for (const log of state.logs.values()) {
+          partitions.push({ log, logStartOffset: log.logStartOffset, endOffset: log.endOffset });
+        }
+        resolve({
+          sequence,
+          coveredBytes: this.#coveredBytes,
+          place: { fileNumber: current?.number ?? 0, position: current?.position ?? 0 },
+          partitions,
+          erasing: [...state.erasing],
+        });
+      }, reject);
+    });
+  }
+
+  async #take(notedLater: Promise<Noted>, snapshot: Snapshot): Promise<number> {
+    const { disk, paths, journalId, files } = this.#options;
+    const noted = await notedLater;
+    try {
+      const partitions = await this.#written(noted);
+      await this.#sync();
+      const { sequence, place } = noted;
+      await writeCheckpoint(disk, paths.checkpoint, { journalId, sequence, journalPlace: place, partitions, snapshot });
+      files.release(sequence);
+      this.#durableBytes = noted.coveredBytes;
+      this.#count += 1;
+      return sequence;
+    } catch (error) {
+      this.#coveredBytes = this.#durableBytes;
+      throw error;
+    }
+  }
+
+  /** Waits until what was durable at the barrier is in the files, and notes the physical side. */
+  async #written(noted: Noted): Promise<CheckpointPartition[]> {
+    const states: CheckpointPartition[] = [];
+    let waiting = noted.partitions;
+    let erasing = noted.erasing;
+    await this.#options.writer.waitFor(() => {
+      waiting = waiting.filter(({ log, logStartOffset, endOffset }) => {
+        if (!log.deleted) {
+          if (log.pendingCut !== Infinity || log.writtenEnd < Math.min(endOffset, log.endOffset)) return true;
+          states.push(log.checkpointState(logStartOffset, endOffset));
+          return false;
+        }
+        // Deleted since: recovery finds that in the journal, and needs to know only that the partition was there.
+        states.push({ key: log.key, logStartOffset, endOffset, fileEndOffset: endOffset, segments: [] });
+        return false;
+      });
+      erasing = erasing.filter((log) => !log.erased);
+      return waiting.length === 0 && erasing.length === 0;
+    });
+    for (const log of noted.erasing) this.#options.state.erasing.delete(log);
+    return states;
+  }
+
+  async #sync(): Promise<void> {
+    const { disk, paths, writer, handles } = this.#options;
+    for (const segment of [...writer.dirtySegments]) {
+      writer.dirtySegments.delete(segment);
+      if (segment.removed) continue;
+      try {
+        await handles.withFile(segment.logPath, 'write', (file) => file.sync());
+      } catch (error) {
+        // Removed meanwhile. Any other failure is final: a failed sync is never tried again.
+        if (!segment.removed || diskErrorCode(error) !== 'ENOENT') throw error;
+      }
+    }
+    for (const log of [...writer.dirtyDirectories]) {
+      writer.dirtyDirectories.delete(log);
+      if (log.deleted) continue;
+      try {
+        await disk.syncDirectory(log.directory);
+      } catch (error) {
+        // The expression is read again: the partition may be deleted by now.
+        if (!(log as PartitionLog).deleted || diskErrorCode(error) !== 'ENOENT') throw error;
+      }
+    }
+    if (writer.segmentsDirectoryDirty) {
+      writer.segmentsDirectoryDirty = false;
+      await disk.syncDirectory(paths.segments);
+    }
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * Keeps a second process, or a second broker in this process, off a data directory.
+ *
+ * An SQLite database held in an exclusive transaction: a lock that the operating system drops when the process ends,
+ * however it ends, and that does not depend on a process id which another process may have by now.
+ */
+import { mkdirSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { NaruError } from '@naru/protocol';
+
+const LOCK_FILE = 'lock.db';
+/** SQLite's primary result codes. */
+const SQLITE_BUSY = 5;
+const SQLITE_LOCKED = 6;
+
+export interface DataDirectoryLock {
+  /** Lets others in. Called once, last. */
+  release(): void;
+}
+
+/**
+ * Takes the directory, creating it when missing.
+ *
+ * @throws NaruError DATA_DIRECTORY_IN_USE, DATA_DIRECTORY_NOT_WRITABLE
+ */
+export function lockDataDirectory(path: string): DataDirectoryLock {
+  let database: DatabaseSync | null = null;
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o750 });
+    database = new DatabaseSync(`${path}/${LOCK_FILE}`, { timeout: 0 });
+    database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE;');
+  } catch (error) {
+    database?.close();
+    throw lockError(error, path);
+  }
+  const held = database;
+  return { release: () => held.close() };
+}
+
+function lockError(error: unknown, path: string): NaruError {
+  const code = (error as { errcode?: unknown }).errcode;
+  const primary = typeof code === 'number' ? code & 0xff : undefined;
+  if (primary === SQLITE_BUSY || primary === SQLITE_LOCKED) {
+    const message = `the data directory ${path} is in use by another broker`;
+    return new NaruError('DATA_DIRECTORY_IN_USE', message, { cause: error });
+  }
+  const text = error instanceof Error ? error.message : String(error);
+  return new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `the data directory ${path} is not writable: ${text}`, { cause: error });
+}

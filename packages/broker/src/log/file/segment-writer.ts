@@ -1,0 +1,340 @@
+/**
+ * Moves batches from the tails to the segments, behind the journal, partition by partition in turn; cuts and removes files.
+ *
+ * Owns every change of segment files while the store is open: one loop, one step at a time, so that a file's writes, cuts
+ * and removal never run into each other. Nothing is synced here (closed segments' indexes apart); a checkpoint does that.
+ *
+ * Invariants:
+ * - Every file write is at an absolute position that advances only when it succeeded; so a failed one is simply repeated.
+ * - A full disk stalls the loop, which tries again with back-off; any other failure takes the store offline.
+ */
+import type { Clock, Disk, DiskFile, Logger, TimerHandle, Timers } from '@naru/base';
+import { diskErrorCode } from '@naru/base';
+import type { StoredBatch } from '../log-store.ts';
+import type { HandleCache } from './handle-cache.ts';
+import type { FileLogLimits } from './limits.ts';
+import type { PartitionLog } from './partition-log.ts';
+import { Segment, newSegmentState } from './segment.ts';
+import type { SegmentReader } from './segment-reader.ts';
+
+export interface SegmentWriterOptions {
+  readonly disk: Disk;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly logger: Logger;
+  readonly limits: FileLogLimits;
+  readonly handles: HandleCache;
+  readonly reader: SegmentReader;
+  /** Batches may leave memory, or capacity changed. */
+  readonly onProgress: () => void;
+  readonly onFailure: (error: unknown) => void;
+}
+
+interface Waiter {
+  readonly condition: () => boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class SegmentWriter {
+  readonly #options: SegmentWriterOptions;
+  /** Partitions with work, in turn. */
+  #queue: PartitionLog[] = [];
+  #running = false;
+  #stopped: Error | null = null;
+  #waiters: Waiter[] = [];
+  #unwrittenBytes = 0;
+  #retryMs = 0;
+  #pause: { readonly timer: TimerHandle; readonly end: () => void } | null = null;
+  /** Written or cut since they were last synced. */
+  readonly dirtySegments = new Set<Segment>();
+  /** Files were created or removed in them since they were last synced. */
+  readonly dirtyDirectories = new Set<PartitionLog>();
+  /** Partition directories were created or removed since the last sync. */
+  segmentsDirectoryDirty = false;
+
+  constructor(options: SegmentWriterOptions) {
+    this.#options = options;
+  }
+
+  /** The disk is full; writing is tried again from time to time. */
+  get stalled(): boolean {
+    return this.#retryMs > 0;
+  }
+
+  get idle(): boolean {
+    return this.#queue.length === 0 && !this.#running;
+  }
+
+  /** Bytes that are in the journal and not in segments. */
+  get unwrittenBytes(): number {
+    return this.#unwrittenBytes;
+  }
+
+  adjustUnwritten(bytes: number): void {
+    this.#unwrittenBytes += bytes;
+  }
+
+  /** `log` has batches to write, files to cut or to remove. */
+  enqueue(log: PartitionLog): void {
+    if (log.held || this.#stopped !== null) return;
+    if (!log.queued) {
+      log.queued = true;
+      this.#queue.push(log);
+    }
+    if (!this.#running) {
+      this.#running = true;
+      void this.#run();
+    } else if (this.#unwrittenBytes >= this.#options.limits.writeBehindBytes && !this.stalled) {
+      this.#pause?.end();
+    }
+  }
+
+  /** Settles when `condition` holds; it is asked after every step. Does not wait for more data to gather. */
+  waitFor(condition: () => boolean): Promise<void> {
+    if (condition()) return Promise.resolve();
+    if (this.#stopped !== null) return Promise.reject(this.#stopped);
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ condition, resolve, reject });
+      if (!this.stalled) this.#pause?.end();
+    });
+  }
+
+  /** Stops after the present step. Whoever waits is rejected with `reason`. */
+  stop(reason: Error): void {
+    if (this.#stopped !== null) return;
+    this.#stopped = reason;
+    this.#pause?.end();
+    for (const { reject } of this.#waiters.splice(0)) reject(reason);
+  }
+
+  async #run(): Promise<void> {
+    for (let roundLeft = 0; this.#stopped === null; roundLeft--) {
+      if (roundLeft <= 0) {
+        await this.#gather();
+        roundLeft = this.#queue.length;
+      }
+      const log = this.#queue[0];
+      if (log === undefined || this.#stopped !== null) break;
+      try {
+        await this.#step(log);
+        this.#retryMs = 0;
+      } catch (error) {
+        if (!(await this.#survive(error))) break;
+        continue;
+      }
+      this.#queue.shift();
+      log.queued = false;
+      if (hasWork(log)) this.enqueue(log);
+      this.#progress();
+      if (this.#queue.length === 0) break;
+    }
+    this.#running = false;
+    this.#progress();
+  }
+
+  /** Lets a little data become more. */
+  async #gather(): Promise<void> {
+    const { limits } = this.#options;
+    if (this.#waiters.length > 0 || this.#unwrittenBytes >= limits.writeBehindBytes) return;
+    await this.#sleep(limits.writeBehindDelayMs);
+  }
+
+  #sleep(delayMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        timer.cancel();
+        this.#pause = null;
+        resolve();
+      };
+      const timer = this.#options.timers.after(delayMs, end);
+      this.#pause = { timer, end };
+      if (this.#stopped !== null) end();
+    });
+  }
+
+  /** After a failed step: true when it is to be tried again. */
+  async #survive(error: unknown): Promise<boolean> {
+    const code = diskErrorCode(error);
+    if (code !== 'ENOSPC' && code !== 'EDQUOT') {
+      if (this.#stopped === null) this.#options.onFailure(error);
+      return false;
+    }
+    const { limits, logger } = this.#options;
+    this.#retryMs = Math.min(Math.max(this.#retryMs * 2, limits.fullRetryMs), limits.fullRetryMaxMs);
+    logger.warn({ code, retryMs: this.#retryMs }, 'no space to write segments');
+    this.#progress();
+    await this.#sleep(this.#retryMs);
+    return true;
+  }
+
+  #progress(): void {
+    this.#options.onProgress();
+    if (this.#waiters.length === 0) return;
+    this.#waiters = this.#waiters.filter((waiter) => {
+      if (!waiter.condition()) return true;
+      waiter.resolve();
+      return false;
+    });
+  }
+
+  async #step(log: PartitionLog): Promise<void> {
+    if (log.deleted) return this.#erase(log);
+    if (log.pendingCut !== Infinity) await this.#cut(log);
+    await this.#removeExpired(log);
+    if (!log.deleted && log.pendingCut === Infinity) await this.#writeChunk(log);
+    // At once, not in its next turn: a partition of the same name may already wait behind it.
+    if (log.deleted) await this.#erase(log);
+  }
+
+  async #erase(log: PartitionLog): Promise<void> {
+    if (log.erased) return;
+    for (const segment of log.segments) {
+      segment.removed = true;
+      await this.#forget(segment);
+    }
+    await this.#options.disk.removeDirectory(log.directory);
+    this.segmentsDirectoryDirty = true;
+    this.dirtyDirectories.delete(log);
+    log.segments = [];
+    log.segmentBytes = 0;
+    log.erased = true;
+  }
+
+  /** Removes what is at `pendingCut` and beyond it from the files. */
+  async #cut(log: PartitionLog): Promise<void> {
+    const offset = log.pendingCut;
+    let last = log.segments.at(-1);
+    while (last !== undefined && last.baseOffset >= offset) {
+      await this.#removeSegment(log, last);
+      log.segments.pop();
+      last = log.segments.at(-1);
+    }
+    if (last !== undefined) await this.#cutSegment(log, last, offset);
+    if (log.pendingCut === offset) log.pendingCut = Infinity;
+  }
+
+  async #cutSegment(log: PartitionLog, segment: Segment, offset: number): Promise<void> {
+    const { handles, reader, disk } = this.#options;
+    const position = await reader.positionOf(segment, offset);
+    if (position === segment.sizeBytes) return;
+    if (segment.sealed) {
+      // Its index would be one of another file.
+      await disk.remove(segment.indexPath);
+      this.dirtyDirectories.add(log);
+      segment.sealed = false;
+      reader.forget(segment);
+    }
+    await handles.withFile(segment.logPath, 'write', (file) => file.truncate(position));
+    log.segmentBytes -= segment.sizeBytes - position;
+    segment.shrink(position);
+    this.dirtySegments.add(segment);
+  }
+
+  async #removeExpired(log: PartitionLog): Promise<void> {
+    for (let count = log.expiredSegments(); count > 0 && !log.deleted; count--) {
+      await this.#removeSegment(log, log.segments[0] as Segment);
+      log.segments.shift();
+    }
+  }
+
+  async #removeSegment(log: PartitionLog, segment: Segment): Promise<void> {
+    const { disk } = this.#options;
+    await this.#forget(segment);
+    await disk.remove(segment.logPath);
+    await disk.remove(segment.indexPath);
+    if (!segment.removed) log.segmentBytes -= segment.sizeBytes;
+    segment.removed = true;
+    this.dirtyDirectories.add(log);
+  }
+
+  async #forget(segment: Segment): Promise<void> {
+    this.dirtySegments.delete(segment);
+    this.#options.reader.forget(segment);
+    await this.#options.handles.discard(segment.logPath);
+  }
+
+  async #writeChunk(log: PartitionLog): Promise<void> {
+    const { limits, handles } = this.#options;
+    const first = log.firstUnwritten();
+    if (first >= log.tail.length) return;
+    const segment = await this.#segmentForWrite(log, log.tail.at(first));
+    // Something may have been truncated while the segment was prepared.
+    const batches: StoredBatch[] = [];
+    let bytes = 0;
+    for (let i = log.firstUnwritten(); i < log.tail.length && log.pendingCut === Infinity; i++) {
+      const batch = log.tail.at(i);
+      const size = batch.records.length;
+      if (batches.length > 0 && bytes + size > limits.segmentWriteBytes) break;
+      if (segment.sizeBytes + bytes > 0 && segment.sizeBytes + bytes + size > limits.segmentBytes) break;
+      batches.push(batch);
+      bytes += size;
+    }
+    if (batches.length === 0) return;
+    const buffers = batches.map((batch) => batch.records);
+    this.dirtySegments.add(segment);
+    await handles.withFile(segment.logPath, 'write', (file) => file.write(buffers, segment.sizeBytes));
+    // Again: a checkpoint that synced the file meanwhile does not count for this write.
+    this.dirtySegments.add(segment);
+    for (const batch of batches) segment.grow(batch);
+    log.segmentBytes += bytes;
+    const before = log.unwrittenBytes;
+    log.markWritten(batches);
+    this.#unwrittenBytes -= before - log.unwrittenBytes;
+  }
+
+  /** The segment that takes `batch`: the last one, unless it is full or old. */
+  async #segmentForWrite(log: PartitionLog, batch: StoredBatch): Promise<Segment> {
+    const { clock, limits } = this.#options;
+    const last = log.segments.at(-1);
+    if (last !== undefined && !last.sealed) {
+      const tooLarge = last.sizeBytes > 0 && last.sizeBytes + batch.records.length > limits.segmentBytes;
+      const tooOld = last.sizeBytes > 0 && clock.nowMs() - last.createdMs >= limits.segmentAgeMs;
+      if (!tooLarge && !tooOld) return last;
+      await this.#seal(log, last);
+    }
+    return this.#createSegment(log, batch.baseOffset);
+  }
+
+  async #seal(log: PartitionLog, segment: Segment): Promise<void> {
+    // An index of which only a part is in memory is built when somebody reads; closing a segment does not wait for that.
+    if (segment.indexedFrom === 0) {
+      const file = await this.#options.disk.open(segment.indexPath, 'write');
+      this.dirtyDirectories.add(log);
+      try {
+        await file.truncate(0);
+        await file.write([segment.index.encode(segment.sizeBytes)], 0);
+        // Otherwise an older index of the same name and size could come back after a power cut.
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    }
+    segment.sealed = true;
+    this.#options.reader.noteSealed(segment);
+  }
+
+  async #createSegment(log: PartitionLog, baseOffset: number): Promise<Segment> {
+    const { disk, clock, limits, handles } = this.#options;
+    if (!log.directoryReady) {
+      await disk.makeDirectory(log.directory);
+      log.directoryReady = true;
+      this.segmentsDirectoryDirty = true;
+    }
+    const segment = new Segment(log.directory, newSegmentState(baseOffset, clock.nowMs()), limits.indexIntervalBytes);
+    this.dirtyDirectories.add(log);
+    await handles.withFile(segment.logPath, 'write', (file) => emptyFile(file));
+    log.segments.push(segment);
+    return segment;
+  }
+}
+
+function hasWork(log: PartitionLog): boolean {
+  if (log.deleted) return !log.erased;
+  return log.pendingCut !== Infinity || log.unwrittenBytes > 0 || log.expiredSegments() > 0;
+}
+
+/** A file of this name may be left from before a truncate. */
+async function emptyFile(file: DiskFile): Promise<void> {
+  if ((await file.size()) > 0) await file.truncate(0);
+}

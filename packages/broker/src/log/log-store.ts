@@ -1,0 +1,146 @@
+/**
+ * The log: record batches by partition and offset, nothing else. It knows no groups, producers or transactions.
+ *
+ * One conformance suite (testkit/log-store-conformance) states what every engine does.
+ *
+ * Invariants of every engine:
+ * - Operations take effect, and become durable, in the order in which they are called. The promise of an operation
+ *   settles when it and everything called before it is durable.
+ * - Until then nothing of it is visible after a crash, or all of it.
+ * - After a failed write the store is *offline*: everything pending and everything later rejects with STORAGE_ERROR.
+ *   Reads of durable data go on. Only opening the store again recovers it. A failed sync is never tried again.
+ */
+import type { PartitionKey } from '@naru/base';
+
+/** One batch to append. `records` is owned by the store from the call on: nobody writes to it again. */
+export interface AppendEntry {
+  readonly partition: PartitionKey;
+  /** The batch's base offset: the partition's end offset at this point, or beyond it (a gap that compaction left). */
+  readonly baseOffset: number;
+  /** Offset of the batch's last record. */
+  readonly lastOffset: number;
+  /** Largest timestamp in the batch, milliseconds since the Unix epoch. */
+  readonly maxTimestampMs: number;
+  /** One whole record batch v2, base offset and leader epoch filled in. */
+  readonly records: Uint8Array;
+}
+
+/** A batch as stored. `records` is shared with the store's cache: read, never write. */
+export interface StoredBatch {
+  readonly baseOffset: number;
+  readonly lastOffset: number;
+  readonly maxTimestampMs: number;
+  readonly records: Uint8Array;
+}
+
+export interface PartitionInfo {
+  readonly partition: PartitionKey;
+  /** First offset that can be read. */
+  readonly logStartOffset: number;
+  /** Offset after the last durable record. */
+  readonly endOffset: number;
+  /** Bytes of the batches between the two. */
+  readonly sizeBytes: number;
+}
+
+/** State of the layers above, kept with a checkpoint so that recovery need not read the whole log. Opaque here. */
+export interface Snapshot {
+  /** Distinguishes layouts; the layer above ignores a snapshot of a version that it does not know. */
+  readonly version: number;
+  readonly data: Uint8Array;
+}
+
+export interface RecoveryVisitor {
+  /** Called once, first: the newest usable snapshot, or null when there is none (then every batch is visited). */
+  snapshot(snapshot: Snapshot | null): void;
+  /** Partitions as they were at the snapshot; without a snapshot, as they begin (end offset = log start offset). */
+  partition(info: PartitionInfo): void;
+  /** Then, in order, everything that happened since. */
+  created(partition: PartitionKey): void;
+  batch(partition: PartitionKey, batch: StoredBatch): void;
+  truncated(partition: PartitionKey, endOffset: number): void;
+  deletedBefore(partition: PartitionKey, offset: number): void;
+  deleted(partition: PartitionKey): void;
+}
+
+/** How much more the store takes now. */
+export type Capacity =
+  /** Go on. */
+  | { readonly state: 'open' }
+  /** Writing behind is late: wait for {@link LogStore.whenOpen}, it will come. */
+  | { readonly state: 'busy' }
+  /** No space: refuse with STORAGE_FULL until it returns. */
+  | { readonly state: 'full'; readonly reason: string }
+  /** A write failed: refuse with STORAGE_ERROR until the store is opened again. */
+  | { readonly state: 'offline'; readonly reason: string };
+
+export interface LogStore {
+  /** Opens the storage and tells `visitor` what is in it. Called once, before anything else. */
+  recover(visitor: RecoveryVisitor): Promise<void>;
+
+  /** Adds a partition that begins at `logStartOffset` (default 0). */
+  create(partition: PartitionKey, logStartOffset?: number): Promise<void>;
+  /** Removes a partition and its data. */
+  delete(partition: PartitionKey): Promise<void>;
+  /** Appends batches of any number of partitions, as one atomic write. At most {@link maxAppendBytes} in all. */
+  append(entries: readonly AppendEntry[]): Promise<void>;
+  /** Removes every batch at `endOffset` and beyond it; a batch that holds `endOffset` inside must not exist. */
+  truncate(partition: PartitionKey, endOffset: number): Promise<void>;
+  /** Moves the log start offset up to `offset`; whole segments below it are freed. */
+  deleteBefore(partition: PartitionKey, offset: number): Promise<void>;
+
+  /**
+   * Whole batches from the one that contains `offset` on (or the next one, where compaction left a gap), in order, until
+   * `maxBytes` is reached; at least one when there is one below `limitOffset`. Only durable batches with lastOffset
+   * below `limitOffset`. Synchronous when the batches are in memory: subscribers that keep up never wait.
+   *
+   * Rejects with OFFSET_OUT_OF_RANGE below the log start or above the end, DATA_CORRUPT where the stored bytes are bad.
+   */
+  read(partition: PartitionKey, offset: number, maxBytes: number, limitOffset: number): StoredBatch[] | Promise<StoredBatch[]>;
+  /**
+   * The first batch whose maxTimestampMs is `timestampMs` or later (its records may begin before it), or null.
+   */
+  findByTimestamp(partition: PartitionKey, timestampMs: number): Promise<StoredBatch | null>;
+  /** Undefined for a partition that does not exist. */
+  info(partition: PartitionKey): PartitionInfo | undefined;
+  /** Every partition. */
+  partitions(): PartitionInfo[];
+
+  /** Bytes that one {@link append} takes at most. */
+  readonly maxAppendBytes: number;
+  capacity(): Capacity;
+  /** Settles when {@link capacity} is no longer 'busy'. */
+  whenOpen(): Promise<void>;
+
+  /**
+   * True when enough was written since the last checkpoint that the caller should take a snapshot now.
+   * False for engines that need none.
+   */
+  checkpointDue(): boolean;
+  /**
+   * Takes `snapshot` as the state after every operation called so far, and writes a checkpoint once they are durable.
+   * Resolves when it is on disk. A second call while one is being written waits its turn.
+   */
+  checkpoint(snapshot: Snapshot): Promise<void>;
+
+  /** Waits for what is pending, writes a last checkpoint when `snapshot` is given, and lets the storage go. */
+  close(snapshot?: Snapshot): Promise<void>;
+
+  /** Counters for /metrics; cheap. */
+  metrics(): LogStoreMetrics;
+}
+
+/** All totals since the store was opened, except those called current. */
+export interface LogStoreMetrics {
+  readonly appends: number;
+  readonly appendedBytes: number;
+  readonly commitCycles: number;
+  readonly commitMs: number;
+  readonly checkpoints: number;
+  /** Current: bytes acknowledged but not yet written to where they stay. */
+  readonly unwrittenBytes: number;
+  /** Current. */
+  readonly cacheBytes: number;
+  readonly cacheHits: number;
+  readonly cacheMisses: number;
+}

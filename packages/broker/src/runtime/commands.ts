@@ -1,0 +1,190 @@
+/**
+ * What a shard can be asked, and what it answers. Plain data throughout, so that a shard can live in another thread.
+ *
+ * A reply is the command's own, or a Refusal. Failures of the broker reject the promise with a NaruError.
+ */
+import type { PartitionKey } from '@naru/base';
+import type { Refusal } from '@naru/protocol';
+import type { CommittedOffset, GroupCommand, GroupDescription, GroupReplies, GroupStateName, MemberView } from '../core/group/index.ts';
+import type { TopicChange } from '../core/registry/topic-registry.ts';
+
+/** Stores one batch; answered when it is durable. The shard owns `batch` from the call on. */
+export interface AppendCommand {
+  readonly type: 'append';
+  readonly partition: PartitionKey;
+  readonly batch: Uint8Array;
+}
+
+export interface AppendReply {
+  readonly baseOffset: number;
+  /** The batch was stored before, at this offset. */
+  readonly duplicate: boolean;
+}
+
+/** Reads durable batches; waits up to `maxWaitMs` until there are `minBytes`. */
+export interface FetchCommand {
+  readonly type: 'fetch';
+  /** Names the fetch for {@link CancelFetchCommand}; unique among those that wait. */
+  readonly fetchId: number;
+  readonly partitions: readonly FetchPartition[];
+  readonly minBytes: number;
+  /** In all; one batch is given even when it is larger. */
+  readonly maxBytes: number;
+  readonly maxWaitMs: number;
+}
+
+export interface FetchPartition {
+  readonly partition: PartitionKey;
+  readonly offset: number;
+  readonly maxBytes: number;
+}
+
+export interface FetchReply {
+  /** Those that have batches or a refusal, in the order of the request. */
+  readonly partitions: readonly FetchedPartition[];
+}
+
+export interface FetchedPartition {
+  readonly partition: PartitionKey;
+  /** Whole batches; the first may begin before the offset that was asked for. Shared: read, never write. */
+  readonly batches: readonly Uint8Array[];
+  /** The offset after the last batch. */
+  readonly nextOffset: number;
+  readonly highWatermark: number;
+  readonly logStartOffset: number;
+  readonly refusal: Refusal | null;
+}
+
+/** Answers a waiting fetch at once, with what there is. */
+export interface CancelFetchCommand {
+  readonly type: 'cancel-fetch';
+  readonly fetchId: number;
+}
+
+export type OffsetPosition =
+  | { readonly at: 'beginning' }
+  | { readonly at: 'end' }
+  /** Clamped to what there is. */
+  | { readonly at: 'offset'; readonly offset: number }
+  /** The first record of this time or later; the end when there is none. */
+  | { readonly at: 'time'; readonly timestampMs: number };
+
+export interface FindOffsetCommand {
+  readonly type: 'find-offset';
+  readonly partition: PartitionKey;
+  readonly position: OffsetPosition;
+}
+
+export interface DescribePartitionsCommand {
+  readonly type: 'describe-partitions';
+  readonly partitions: readonly PartitionKey[];
+}
+
+export interface PartitionStatus {
+  readonly partition: PartitionKey;
+  readonly logStartOffset: number;
+  readonly highWatermark: number;
+  readonly sizeBytes: number;
+  readonly leaderEpoch: number;
+}
+
+/** Topics came, grew or went; answered when their partitions exist, or are gone. */
+export interface TopicsCommand {
+  readonly type: 'topics';
+  readonly changes: readonly TopicChange[];
+}
+
+export interface GroupCommandEnvelope<C extends GroupCommand = GroupCommand> {
+  readonly type: 'group';
+  readonly command: C;
+}
+
+/** Answered when the member's epoch or partitions differ from what it knows, or after `maxWaitMs`. */
+export interface WatchMemberCommand {
+  readonly type: 'watch-member';
+  readonly watchId: number;
+  readonly groupId: string;
+  readonly memberId: string;
+  readonly known: MemberView;
+  readonly maxWaitMs: number;
+}
+
+export interface CancelWatchCommand {
+  readonly type: 'cancel-watch';
+  readonly watchId: number;
+}
+
+export interface GroupOffsetsCommand {
+  readonly type: 'group-offsets';
+  readonly groupId: string;
+  /** Null for all that the group has. */
+  readonly partitions: readonly PartitionKey[] | null;
+}
+
+export interface PartitionOffset {
+  readonly partition: PartitionKey;
+  /** Null when the group has committed nothing there. */
+  readonly committed: CommittedOffset | null;
+}
+
+export interface GroupListing {
+  readonly groupId: string;
+  readonly state: GroupStateName;
+  readonly memberCount: number;
+  /** Names that its members subscribe to, sorted. */
+  readonly topics: readonly string[];
+}
+
+export interface ListGroupsCommand {
+  readonly type: 'list-groups';
+}
+
+export interface DescribeGroupCommand {
+  readonly type: 'describe-group';
+  readonly groupId: string;
+}
+
+export type Command =
+  | AppendCommand
+  | FetchCommand
+  | CancelFetchCommand
+  | FindOffsetCommand
+  | DescribePartitionsCommand
+  | TopicsCommand
+  | GroupCommandEnvelope
+  | WatchMemberCommand
+  | CancelWatchCommand
+  | GroupOffsetsCommand
+  | ListGroupsCommand
+  | DescribeGroupCommand;
+
+export type ReplyOf<C extends Command> = C extends AppendCommand
+  ? AppendReply
+  : C extends FetchCommand
+    ? FetchReply
+    : C extends FindOffsetCommand
+      ? { readonly offset: number }
+      : C extends DescribePartitionsCommand
+        ? readonly PartitionStatus[]
+        : C extends GroupCommandEnvelope<infer G>
+          ? GroupReplies[G['type']]
+          : C extends WatchMemberCommand
+            ? MemberView
+            : C extends GroupOffsetsCommand
+              ? readonly PartitionOffset[]
+              : C extends ListGroupsCommand
+                ? readonly GroupListing[]
+                : C extends DescribeGroupCommand
+                  ? GroupDescription
+                  : null;
+
+/** Whether a reply says no. */
+export function isRefusal(reply: unknown): reply is Refusal {
+  return typeof reply === 'object' && reply !== null && 'code' in reply && 'message' in reply;
+}
+
+/** The only way into a shard. */
+export interface ShardClient {
+  /** Rejects with OVERLOADED when the queue is full, STORAGE_ERROR and SHUTTING_DOWN when the shard serves no more. */
+  submit<C extends Command>(command: C): Promise<ReplyOf<C> | Refusal>;
+}

@@ -1,0 +1,101 @@
+/**
+ * Between deciding and durable: gathers batches into cycles, and holds back every reply that shows state of a cycle
+ * which is not durable yet.
+ *
+ * Invariants: cycles become durable in order; replies of a cycle are released after its effects (high watermarks) are
+ * applied; after one failed cycle every later one fails too.
+ */
+import type { NaruError } from '@naru/protocol';
+import type { AppendEntry, LogStore } from '../log/log-store.ts';
+
+type Settle = (error: NaruError | null) => void;
+
+interface Cycle {
+  readonly number: number;
+  readonly entries: AppendEntry[];
+  bytes: number;
+  readonly waiting: Settle[];
+}
+
+export class CommitQueue {
+  readonly #store: LogStore;
+  readonly #onDurable: (entries: readonly AppendEntry[]) => void;
+  readonly #onFailed: (error: NaruError) => void;
+  /** Oldest first; the last one is still gathering. */
+  readonly #cycles: Cycle[] = [];
+  #gathering: Cycle;
+  #inFlightBytes = 0;
+  #failure: NaruError | null = null;
+
+  constructor(store: LogStore, onDurable: (entries: readonly AppendEntry[]) => void, onFailed: (error: NaruError) => void) {
+    this.#store = store;
+    this.#onDurable = onDurable;
+    this.#onFailed = onFailed;
+    this.#gathering = this.#open(1);
+  }
+
+
+  /** The newest cycle that holds anything: what is known now is durable after it. */
+  get newest(): number {
+    return this.#gathering.entries.length > 0 ? this.#gathering.number : this.#gathering.number - 1;
+  }
+
+  get inFlightBytes(): number {
+    return this.#inFlightBytes;
+  }
+
+  get failure(): NaruError | null {
+    return this.#failure;
+  }
+
+  /** Adds a batch; returns the number of the cycle that makes it durable. */
+  stage(entry: AppendEntry): number {
+    const size = entry.records.length;
+    if (this.#gathering.bytes > 0 && this.#gathering.bytes + size > this.#store.maxAppendBytes) this.flush();
+    this.#gathering.entries.push(entry);
+    this.#gathering.bytes += size;
+    return this.#gathering.number;
+  }
+
+  /** Calls `settle` once the cycle is durable; at once when it is. Cycle 0 always is. */
+  after(cycle: number, settle: Settle): void {
+    if (this.#failure !== null && cycle > 0) return settle(this.#failure);
+    const first = this.#cycles[0] as Cycle;
+    const pending = cycle < first.number ? undefined : this.#cycles[cycle - first.number];
+    if (pending === undefined) settle(null);
+    else pending.waiting.push(settle);
+  }
+
+  /** Sends what was gathered to the store. */
+  flush(): void {
+    const cycle = this.#gathering;
+    if (cycle.entries.length === 0) return;
+    this.#gathering = this.#open(cycle.number + 1);
+    this.#inFlightBytes += cycle.bytes;
+    this.#store.append(cycle.entries).then(
+      () => this.#settle(cycle),
+      (error: NaruError) => this.#fail(error),
+    );
+  }
+
+  #open(number: number): Cycle {
+    const cycle: Cycle = { number, entries: [], bytes: 0, waiting: [] };
+    this.#cycles.push(cycle);
+    return cycle;
+  }
+
+  #settle(cycle: Cycle): void {
+    if (this.#failure !== null) return;
+    this.#cycles.shift();
+    this.#inFlightBytes -= cycle.bytes;
+    this.#onDurable(cycle.entries);
+    for (const settle of cycle.waiting) settle(null);
+  }
+
+  #fail(error: NaruError): void {
+    if (this.#failure !== null) return;
+    this.#failure = error;
+    for (const cycle of this.#cycles) for (const settle of cycle.waiting.splice(0)) settle(error);
+    this.#onFailed(error);
+  }
+}

@@ -1,0 +1,61 @@
+/** The state of the pure core as one block of bytes, for a checkpoint. */
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes } from '@naru/base';
+import { CoreSnapshotSchema, GroupLogRecordSchema, PartitionSnapshotSchema } from '@naru/protocol/snapshot-records';
+import type { EncodedGroupRecord } from '../core/group/index.ts';
+import { newPartitionState, type PartitionState } from '../core/partition/partition-state.ts';
+import type { Snapshot } from '../log/log-store.ts';
+
+export const SNAPSHOT_VERSION = 1;
+
+export interface CoreState {
+  readonly partitions: readonly PartitionState[];
+  readonly groupRecords: readonly EncodedGroupRecord[];
+}
+
+export function encodeCoreSnapshot(partitions: Iterable<PartitionState>, groupRecords: Iterable<EncodedGroupRecord>): Snapshot {
+  const snapshot = create(CoreSnapshotSchema);
+  for (const state of partitions) {
+    const { topicId, partition } = splitPartitionKey(state.partition);
+    snapshot.partitions.push(
+      create(PartitionSnapshotSchema, {
+        topicId: topicIdToBytes(topicId),
+        partition,
+        endOffset: BigInt(state.endOffset),
+        epochs: state.epochs.map(({ epoch, startOffset }) => ({ epoch, startOffset: BigInt(startOffset) })),
+        producers: [...state.producers].map(([producerId, producer]) => ({
+          producerId: BigInt(producerId),
+          epoch: producer.epoch,
+          lastTimestampMs: BigInt(Math.trunc(producer.lastTimestampMs)),
+          batches: producer.batches.map((batch) => ({ ...batch, baseOffset: BigInt(batch.baseOffset) })),
+        })),
+      }),
+    );
+  }
+  for (const { key, value } of groupRecords) {
+    snapshot.groupRecords.push(create(GroupLogRecordSchema, { key, value: value ?? new Uint8Array() }));
+  }
+  return { version: SNAPSHOT_VERSION, data: toBinary(CoreSnapshotSchema, snapshot) };
+}
+
+export function decodeCoreSnapshot(snapshot: Snapshot): CoreState {
+  const decoded = fromBinary(CoreSnapshotSchema, snapshot.data);
+  const partitions = decoded.partitions.map((entry): PartitionState => {
+    const state = newPartitionState(partitionKey(topicIdFromBytes(entry.topicId), entry.partition));
+    state.endOffset = Number(entry.endOffset);
+    state.epochs = entry.epochs.map(({ epoch, startOffset }) => ({ epoch, startOffset: Number(startOffset) }));
+    for (const { producerId, epoch, lastTimestampMs, batches } of entry.producers) {
+      state.producers.set(Number(producerId), {
+        epoch,
+        lastTimestampMs: Number(lastTimestampMs),
+        batches: batches.map(({ firstSequence, lastSequence, baseOffset }) => ({
+          firstSequence,
+          lastSequence,
+          baseOffset: Number(baseOffset),
+        })),
+      });
+    }
+    return state;
+  });
+  return { partitions, groupRecords: decoded.groupRecords };
+}

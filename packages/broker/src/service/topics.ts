@@ -1,0 +1,130 @@
+/** Creating, growing, deleting and describing topics: metadata first, partitions after it. */
+import { partitionKey, randomUuidBytes, topicIdFromBytes, type Clock, type Random, type TopicId } from '@naru/base';
+import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import { isInternalTopicName } from '@naru/protocol';
+import {
+  checkAddPartitions,
+  checkCreateTopic,
+  topicMetadataKey,
+  unknownTopic,
+  type CreateTopic,
+  type TopicMetadata,
+} from '../core/registry/topic-registry.ts';
+import type { MetadataStore } from '../metadata/metadata-store.ts';
+import { isRefusal, type PartitionStatus, type ShardClient } from '../runtime/commands.ts';
+import type { MetadataFollower } from '../runtime/metadata-follower.ts';
+
+export interface TopicServiceOptions {
+  readonly metadata: MetadataStore;
+  readonly follower: MetadataFollower;
+  readonly shard: ShardClient;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Of a topic that is created without saying. */
+  readonly defaultPartitionCount: number;
+}
+
+export type CreateTopicRequest = Omit<CreateTopic, 'partitionCount'> & {
+  /** 0 for the broker's default. */
+  readonly partitionCount: number;
+};
+
+export class TopicService {
+  readonly #options: TopicServiceOptions;
+
+  constructor(options: TopicServiceOptions) {
+    this.#options = options;
+  }
+
+  get #registry(): MetadataFollower['registry'] {
+    return this.#options.follower.registry;
+  }
+
+  async create(request: CreateTopicRequest): Promise<TopicMetadata | Refusal> {
+    const { defaultPartitionCount, random, clock } = this.#options;
+    const complete = { ...request, partitionCount: request.partitionCount === 0 ? defaultPartitionCount : request.partitionCount };
+    const refusal = checkCreateTopic(this.#registry, complete);
+    if (refusal !== null) return refusal;
+    const topic = newTopic(complete, topicIdFromBytes(randomUuidBytes(random)), clock.nowMs());
+    const done = await this.#commit(topic.name, 0, topic);
+    return done ? topic : refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(topic.name)} was created meanwhile`);
+  }
+
+  async addPartitions(name: string, partitionCount: number, allowKeyReorder: boolean): Promise<TopicMetadata | Refusal> {
+    const topic = this.find(name);
+    if (isRefusal(topic)) return topic;
+    const refusal = notInternal(name) ?? checkAddPartitions(topic, partitionCount, allowKeyReorder);
+    if (refusal !== null) return refusal;
+    const grown: TopicMetadata = { ...topic, partitionCount };
+    return (await this.#replace(topic, grown)) ? grown : changedMeanwhile(name);
+  }
+
+  /** The name is free again when it resolves. */
+  async delete(name: string): Promise<Refusal | null> {
+    const topic = this.find(name);
+    if (isRefusal(topic)) return topic;
+    const refusal = notInternal(name);
+    if (refusal !== null) return refusal;
+    if (!(await this.#replace(topic, { ...topic, state: 'deleting' }))) return changedMeanwhile(name);
+    return (await this.forget(name)) ? null : changedMeanwhile(name);
+  }
+
+  /** Drops the metadata of a topic whose data is gone. */
+  async forget(name: string): Promise<boolean> {
+    const entry = await this.#entry(name);
+    if (entry === undefined || (entry.value as TopicMetadata).state !== 'deleting') return false;
+    return this.#commit(name, entry.revision, null);
+  }
+
+  list(internal: boolean): TopicMetadata[] {
+    return this.#registry.all().filter((topic) => topic.state === 'active' && (internal || !isInternalTopicName(topic.name)));
+  }
+
+  find(name: string): TopicMetadata | Refusal {
+    return this.#registry.byName(name) ?? unknownTopic(name);
+  }
+
+  findById(id: TopicId): TopicMetadata | Refusal {
+    return this.#registry.byId(id) ?? refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no topic with id ${id}`);
+  }
+
+  async describe(topic: TopicMetadata): Promise<readonly PartitionStatus[]> {
+    const partitions = Array.from({ length: topic.partitionCount }, (_, index) => partitionKey(topic.id, index));
+    const reply = await this.#options.shard.submit({ type: 'describe-partitions', partitions });
+    if (isRefusal(reply)) throw NaruError.from(reply);
+    return reply;
+  }
+
+  async #replace(before: TopicMetadata, after: TopicMetadata): Promise<boolean> {
+    const entry = await this.#entry(before.name);
+    if (entry === undefined || (entry.value as TopicMetadata).id !== before.id) return false;
+    return this.#commit(before.name, entry.revision, after);
+  }
+
+  async #entry(name: string): Promise<{ value: unknown; revision: number } | undefined> {
+    const { entries } = await this.#options.metadata.snapshot();
+    return entries.find((entry) => entry.key === topicMetadataKey(name));
+  }
+
+  async #commit(name: string, revision: number, value: TopicMetadata | null): Promise<boolean> {
+    const key = topicMetadataKey(name);
+    const change = value === null ? { key, deleted: true as const } : { key, value };
+    const result = await this.#options.metadata.commit([{ key, revision }], [change]);
+    if (!result.ok) return false;
+    await this.#options.follower.applied(result.revision);
+    return true;
+  }
+}
+
+export function newTopic(request: CreateTopic, id: TopicId, createdAtMs: number): TopicMetadata {
+  const { name, type, partitionCount, config } = request;
+  return { name, id, type, partitionCount, config, createdAtMs, state: 'active' };
+}
+
+function notInternal(name: string): Refusal | null {
+  return isInternalTopicName(name) ? refuse('INVALID_TOPIC', `topic ${JSON.stringify(name)} is the broker's own`) : null;
+}
+
+function changedMeanwhile(name: string): Refusal {
+  return refuse('INVALID_REQUEST', `topic ${JSON.stringify(name)} was changed by somebody else meanwhile: look again`);
+}

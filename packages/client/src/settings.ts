@@ -1,0 +1,131 @@
+/**
+ * Settings of the SDK: their shape, their defaults and what each means. Reading files and the environment is
+ * settings-file.ts's.
+ *
+ * Durations are milliseconds or text such as `500ms`, `5s`, `2m`; sizes are bytes or text such as `64KiB`.
+ */
+import { parseByteSize, parseDuration } from '@naru/base';
+import { COMPRESSION_TYPES } from '@naru/protocol/batch';
+import { z } from 'zod';
+
+const quantity = (parse: (text: string) => number | string, minimum: number) =>
+  z.union([z.number(), z.string()], 'expected a number, or text with a unit').transform((input, context) => {
+    const value = typeof input === 'number' ? input : parse(input);
+    const problem =
+      typeof value === 'string'
+        ? value
+        : Number.isSafeInteger(value) && value >= minimum
+          ? undefined
+          : `expected ${minimum} or more, got ${String(input)}`;
+    if (problem === undefined) return value as number;
+    context.addIssue({ code: 'custom', message: problem });
+    return z.NEVER;
+  });
+
+const duration = (minimumMs = 0) => quantity(parseDuration, minimumMs);
+const byteSize = (minimum = 1) => quantity(parseByteSize, minimum);
+const count = (minimum: number, maximum: number) => z.number().int().min(minimum).max(maximum);
+
+const backoff = (defaults: { initial: string; max: string }) =>
+  z
+    .strictObject({
+      /** First wait. */
+      initial: duration(1).prefault(defaults.initial),
+      /** Each wait is this many times the one before. */
+      factor: z.number().min(1).max(100).default(2),
+      /** Longest wait. */
+      max: duration(1).prefault(defaults.max),
+      /** Share of the wait that is random, so that clients do not come back all at once. */
+      jitter: z.number().min(0).max(1).default(0.2),
+    })
+    .prefault({})
+    .transform((policy) => ({
+      initialMs: policy.initial,
+      factor: policy.factor,
+      maxMs: policy.max,
+      jitter: policy.jitter,
+    }));
+
+const publisher = z
+  .strictObject({
+    /**
+     * How long a record waits for others before its batch is sent. Default 0: at once, while a partition's batch is
+     * being stored the next one gathers, so that busy publishers batch and a quiet one never waits.
+     */
+    lingerMs: duration().prefault(0),
+    /** Size of a batch, before compression. Larger ones cost less for each record. */
+    batchBytes: byteSize(1024).prefault('64KiB'),
+    /** Memory for records that are not acknowledged yet; beyond it `publish` waits and `enqueue` returns false. */
+    bufferBytes: byteSize(1024).prefault('32MiB'),
+    /** Calls of `publish` that may wait for memory; beyond it they reject with BUFFER_FULL. */
+    maxWaiting: count(0, 1_000_000).default(10_000),
+    /** Unacknowledged batches of a partition. The broker remembers the last five, so more could be stored twice. */
+    maxInFlight: count(1, 5).default(5),
+    /** Until a record is given up, all retries included. */
+    deliveryTimeoutMs: duration(1).prefault('120s'),
+    /** none, gzip, snappy, lz4 or zstd. */
+    compression: z.enum(COMPRESSION_TYPES).default('none'),
+    /** How old the known partition count of a topic may become. */
+    metadataMaxAgeMs: duration(1).prefault('5m'),
+    /** Waits between attempts. */
+    retry: backoff({ initial: '50ms', max: '2s' }),
+  })
+  .prefault({});
+
+const subscriber = z
+  .strictObject({
+    /** Events handled at a time; those of one key are always handled one after the other. */
+    concurrency: count(1, 10_000).default(1),
+    /** How long the broker may hold a poll open when there is nothing. */
+    pollWaitMs: duration().prefault('5s'),
+    /** Bytes of one answer to a poll. */
+    pollBytes: byteSize(1024).prefault('1MiB'),
+    /** Bytes of events fetched and not finished; no more is polled beyond it. */
+    bufferBytes: byteSize(1024).prefault('16MiB'),
+    /** Events taken up and not finished, also those that wait for an earlier one of their key. */
+    maxPendingEvents: count(1, 1_000_000).default(10_000),
+    /** Events that `handleBatch` and `poll` get at a time. */
+    maxBatchEvents: count(1, 100_000).default(500),
+    /** Whether what is finished is committed without being told to. */
+    autoCommit: z.boolean().default(true),
+    autoCommitIntervalMs: duration(10).prefault('1s'),
+    /** Without a sign of life for this long, the member's partitions go to others. */
+    sessionTimeoutMs: duration(1).prefault('45s'),
+    /** Without progress for this long, the member's partitions go to others. */
+    maxPollIntervalMs: duration(1).prefault('5m'),
+    /** How long running handlers may take to finish when partitions are given up or the subscriber stops. */
+    drainTimeoutMs: duration().prefault('30s'),
+    retry: z
+      .strictObject({
+        /** Times a handler is called for an event before `run` stops with its error. */
+        attempts: z.union([count(1, 1_000_000), z.literal('unlimited')]).default('unlimited'),
+        backoff: backoff({ initial: '200ms', max: '30s' }),
+      })
+      .prefault({}),
+  })
+  .prefault({});
+
+export const settingsSchema = z.strictObject({
+  /** `host:port` of brokers, tried in turn. */
+  brokers: z
+    .array(z.string().regex(/^(https?:\/\/)?[^\s/:]+(:\d{1,5})?\/?$|^(https?:\/\/)?\[[0-9a-f:]+\](:\d{1,5})?\/?$/i, 'expected host:port'))
+    .min(1, 'expected at least one broker')
+    .default(['localhost:9092']),
+  /** Names this program in the broker's listings. */
+  clientId: z.string().min(1).max(249).default('naru-client'),
+  /** How long `connect` waits for a broker to answer; 0 returns at once and connects when needed. */
+  connectTimeoutMs: duration().prefault('10s'),
+  /** For calls with an answer, and for an acknowledgement before the connection counts as broken. */
+  requestTimeoutMs: duration(1).prefault('30s'),
+  /** Waits between attempts to connect. */
+  reconnect: backoff({ initial: '50ms', max: '2s' }),
+  publisher,
+  subscriber,
+});
+
+/** What a user writes, in naru.yaml or in code. Everything has a default. */
+export type SettingsInput = z.input<typeof settingsSchema>;
+/** Complete: durations in milliseconds, sizes in bytes. */
+export type Settings = Readonly<z.output<typeof settingsSchema>>;
+export type PublisherSettings = Settings['publisher'];
+export type SubscriberSettings = Settings['subscriber'];

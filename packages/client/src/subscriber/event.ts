@@ -1,0 +1,120 @@
+/** What a handler gets: an event, and the circumstances of its handling. */
+import type { TopicId } from '@naru/base';
+import { encodeRequestId } from '@naru/protocol';
+import type { BatchRecord, RecordHeader } from '@naru/protocol/batch';
+import type { Serde } from '../serde/serde.ts';
+import { deserializeValue } from '../serde/serde.ts';
+
+const decoder = new TextDecoder();
+
+/** Headers in their order; a key may come more than once. */
+export class EventHeaders implements Iterable<RecordHeader> {
+  readonly #headers: readonly RecordHeader[];
+
+  constructor(headers: readonly RecordHeader[]) {
+    this.#headers = headers;
+  }
+
+  get size(): number {
+    return this.#headers.length;
+  }
+
+  /** The last value of `key` as text; undefined without such a header, null for one without a value. */
+  get(key: string): string | null | undefined {
+    const header = this.#headers.findLast((candidate) => candidate.key === key);
+    if (header === undefined) return undefined;
+    return header.value === null ? null : decoder.decode(header.value);
+  }
+
+  /** Every value of `key`, as bytes. */
+  getAll(key: string): (Uint8Array | null)[] {
+    return this.#headers.filter((header) => header.key === key).map((header) => header.value);
+  }
+
+  [Symbol.iterator](): Iterator<RecordHeader> {
+    return this.#headers[Symbol.iterator]();
+  }
+
+  toJSON(): { key: string; value: string | null }[] {
+    return this.#headers.map(({ key, value }) => ({ key, value: value === null ? null : decoder.decode(value) }));
+  }
+}
+
+/** A received event. Key, value and request id are decoded when asked for. Its bytes are shared with its batch. */
+export class NaruEvent<T = unknown> {
+  readonly #topicId: TopicId;
+  readonly #serde: Serde<unknown>;
+  #value: { readonly decoded: T } | undefined;
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: bigint;
+  /** Milliseconds since the Unix epoch; −1 for none. */
+  readonly timestampMs: number;
+  readonly keyBytes: Uint8Array | null;
+  readonly valueBytes: Uint8Array | null;
+  readonly headers: EventHeaders;
+
+  constructor(topic: string, topicId: TopicId, partition: number, record: BatchRecord, serde: Serde<unknown>) {
+    this.#topicId = topicId;
+    this.#serde = serde;
+    this.topic = topic;
+    this.partition = partition;
+    this.offset = BigInt(record.offset);
+    this.timestampMs = record.timestampMs;
+    this.keyBytes = record.key;
+    this.valueBytes = record.value;
+    this.headers = new EventHeaders(record.headers);
+  }
+
+  /** As UTF-8. */
+  get key(): string | null {
+    return this.keyBytes === null ? null : decoder.decode(this.keyBytes);
+  }
+
+  /** @throws NaruError SERIALIZATION when the bytes are not what the subscriber's serde expects */
+  get value(): T {
+    this.#value ??= {
+      decoded: deserializeValue(this.#serde, this.valueBytes, `${this.topic}/${this.partition}/${this.offset}`) as T,
+    };
+    return this.#value.decoded;
+  }
+
+  /** The same that its publisher got. */
+  get requestId(): string {
+    return encodeRequestId(this.#topicId, this.partition, Number(this.offset));
+  }
+
+  /** For JSON.stringify and logs. */
+  toJSON(): Record<string, unknown> {
+    return {
+      topic: this.topic,
+      partition: this.partition,
+      offset: this.offset.toString(),
+      requestId: this.requestId,
+      timestampMs: this.timestampMs,
+      key: this.key,
+      value: this.value,
+      headers: this.headers,
+    };
+  }
+}
+
+export interface HandlerContext {
+  /** Aborts when the result no longer counts: the partition went to another member, or draining took too long. */
+  readonly signal: AbortSignal;
+  /** 1 for the first time. */
+  readonly attempt: number;
+  /** Of the event; of the first one, for a batch. */
+  readonly requestId: string;
+  /** The consumer group; empty for none. */
+  readonly group: string;
+}
+
+export type Handler<T> = (event: NaruEvent<T>, context: HandlerContext) => unknown;
+export type BatchHandler<T> = (events: readonly NaruEvent<T>[], context: HandlerContext) => unknown;
+
+/** A partition, in callbacks and calls about partitions. */
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}

@@ -1,0 +1,296 @@
+/**
+ * One member of a group on one stream after another: joins, beats, reconnects with back-off and goes on as the same
+ * member, or joins anew when it was removed. Tells its owner what the broker says.
+ *
+ * Knows nothing of records and handlers. Commits that were not answered are sent again after a reconnection: they are
+ * idempotent, and stay in order.
+ */
+import type { TimerHandle } from '@naru/base';
+import { delay } from '@naru/base';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
+import { NaruError, isNaruError } from '@naru/protocol';
+import { SubscribeRequestSchema } from '@naru/protocol/proto';
+import type {
+  Assigned,
+  JoinSchema,
+  OwnedPartitionSchema,
+  PartitionCommitSchema,
+  PartitionError,
+  PartitionRef,
+  PositionReset,
+  Records,
+  Revoked,
+  SeekSchema,
+  SubscribeResponse,
+} from '@naru/protocol/proto';
+import type { BackoffPolicy } from '../backoff.ts';
+import { backoffMs } from '../backoff.ts';
+import type { Deferred } from '../deferred.ts';
+import { deferred } from '../deferred.ts';
+import type { Runtime } from '../runtime.ts';
+import type { SubscribeStream, Transport } from '../transport/transport.ts';
+
+/** Polls that wait for an answer at a time: one being answered, one behind it. */
+export const MAX_OUTSTANDING_POLLS = 2;
+/** Failures in a row, without having joined, that are put down to the broker's INTERNAL errors. */
+const MAX_INTERNAL_FAILURES = 10;
+
+type PartitionCommitInit = MessageInitShape<typeof PartitionCommitSchema>;
+type RequestInit = Exclude<MessageInitShape<typeof SubscribeRequestSchema>['message'], undefined>;
+
+/** The broker has removed the member: it joins anew. */
+const REMOVED = ['UNKNOWN_MEMBER_ID', 'FENCED_MEMBER_EPOCH', 'STALE_MEMBER_EPOCH', 'MAX_POLL_INTERVAL_EXCEEDED'] as const;
+
+export interface MemberEvents {
+  /** What the member still holds, for going on after a broken connection. */
+  owned(): MessageInitShape<typeof OwnedPartitionSchema>[];
+  joined(): void;
+  assigned(assigned: Assigned): void;
+  revoked(revoked: Revoked): void;
+  records(records: Records): void;
+  positionReset(reset: PositionReset): void;
+  /** Polls were answered or can be sent again. */
+  pollable(): void;
+  /** Everything that was assigned is lost. */
+  removed(): void;
+  /** It is over: the broker refuses for good. */
+  failed(error: NaruError): void;
+}
+
+export interface MemberSessionOptions {
+  readonly transport: Transport;
+  readonly runtime: Runtime;
+  readonly memberId: string;
+  /** Everything but member id, epoch and what is owned. */
+  readonly join: Omit<MessageInitShape<typeof JoinSchema>, '$typeName' | 'memberId' | 'memberEpoch' | 'owned'>;
+  readonly reconnect: BackoffPolicy;
+  /** Milliseconds until the broker has to answer to a join. */
+  readonly joinTimeoutMs: number;
+  readonly events: MemberEvents;
+}
+
+interface PendingCommit {
+  readonly partitions: PartitionCommitInit[];
+  readonly result: Deferred<readonly PartitionError[]>;
+}
+
+export class MemberSession {
+  readonly #options: MemberSessionOptions;
+  readonly #closing = new AbortController();
+  #running: Promise<void> | null = null;
+  #stream: SubscribeStream | null = null;
+  #isJoined = false;
+  #memberEpoch = 0;
+  #failures = 0;
+  #sessionTimeoutMs = 0;
+  #expiry: TimerHandle | null = null;
+  #heartbeat: TimerHandle | null = null;
+  #nextPollId = 1;
+  readonly #polls = new Set<number>();
+  #nextCommitId = 1;
+  readonly #commits = new Map<number, PendingCommit>();
+  #left: Deferred<void> | null = null;
+
+  constructor(options: MemberSessionOptions) {
+    this.#options = options;
+  }
+
+  get isJoined(): boolean {
+    return this.#isJoined;
+  }
+
+  get outstandingPolls(): number {
+    return this.#polls.size;
+  }
+
+  start(): void {
+    this.#running = this.#run();
+  }
+
+  /** Only while joined, and at most {@link MAX_OUTSTANDING_POLLS}. */
+  poll(maxBytes: number, maxWaitMs: number): void {
+    const pollId = this.#nextPollId++ % 2 ** 32;
+    this.#polls.add(pollId);
+    this.#send({ case: 'poll', value: { pollId, maxBytes, maxWaitMs } });
+  }
+
+  /** Resolves, when it is durable, to what was refused. Rejects when the session is over. */
+  commit(partitions: PartitionCommitInit[]): Promise<readonly PartitionError[]> {
+    if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
+    const commitId = this.#nextCommitId++ % 2 ** 32;
+    const pending: PendingCommit = { partitions, result: deferred() };
+    this.#commits.set(commitId, pending);
+    if (this.#isJoined) this.#send({ case: 'commit', value: { commitId, partitions } });
+    return pending.result.promise;
+  }
+
+  /** Only while no poll is outstanding, so that no answer from before is taken for one from after. */
+  seek(seek: MessageInitShape<typeof SeekSchema>): void {
+    this.#send({ case: 'seek', value: seek });
+  }
+
+  pause(partitions: PartitionRef[]): void {
+    this.#send({ case: 'pause', value: { partitions } });
+  }
+
+  released(partitions: PartitionRef[]): void {
+    this.#send({ case: 'released', value: { partitions } });
+  }
+
+  /** Leaves the group if it can, and ends. Resolves when the broker has answered or `timeoutMs` has passed. */
+  async close(timeoutMs: number): Promise<void> {
+    if (this.#isJoined && !this.#closing.signal.aborted) {
+      this.#left = deferred();
+      this.#send({ case: 'leave', value: {} });
+      const timer = this.#options.runtime.timers.after(timeoutMs, () => this.#left?.resolve());
+      await this.#left.promise;
+      timer.cancel();
+    }
+    this.#end(new NaruError('CLOSED', 'the subscriber is closed'));
+    await this.#running;
+  }
+
+  #end(reason: NaruError): void {
+    this.#closing.abort(reason);
+    this.#expiry?.cancel();
+    this.#stream?.abort();
+    for (const { result } of this.#commits.values()) result.reject(reason);
+    this.#commits.clear();
+  }
+
+  #send(message: RequestInit): void {
+    this.#stream?.send(create(SubscribeRequestSchema, { message }));
+  }
+
+  async #run(): Promise<void> {
+    const { runtime, reconnect } = this.#options;
+    while (!this.#closing.signal.aborted) {
+      let error: NaruError;
+      try {
+        await this.#session();
+        error = new NaruError('NETWORK', 'the broker ended the stream');
+      } catch (reason) {
+        error = reason instanceof NaruError ? reason : new NaruError('INTERNAL', String(reason), { cause: reason });
+      }
+      this.#disconnected();
+      if (this.#closing.signal.aborted) return;
+      this.#failures += 1;
+      if (isNaruError(error, ...REMOVED)) this.#removed(error.message);
+      else if (this.#isFinal(error)) {
+        this.#end(error);
+        this.#options.events.failed(error);
+        return;
+      }
+      const waitMs = backoffMs(reconnect, this.#failures, runtime.random);
+      runtime.logger.warn({ error: error.message, waitMs }, 'subscriber stream lost; joining again');
+      await delay(runtime.timers, waitMs, this.#closing.signal).catch(() => {});
+    }
+  }
+
+  #isFinal(error: NaruError): boolean {
+    if (error.retriable) return false;
+    return error.code !== 'INTERNAL' || this.#failures >= MAX_INTERNAL_FAILURES;
+  }
+
+  async #session(): Promise<void> {
+    const { transport, runtime, memberId, join, joinTimeoutMs, events } = this.#options;
+    const stream = transport.openSubscribeStream();
+    this.#stream = stream;
+    const owned = this.#memberEpoch === 0 ? [] : events.owned();
+    this.#send({ case: 'join', value: { ...join, memberId, memberEpoch: this.#memberEpoch, owned } });
+    const timer = runtime.timers.after(joinTimeoutMs, () => stream.abort());
+    try {
+      for await (const response of stream) {
+        if (response.message.case === 'joined') timer.cancel();
+        this.#received(response);
+        if (response.message.case === 'left') return;
+      }
+    } finally {
+      timer.cancel();
+      stream.abort();
+    }
+  }
+
+  #received({ message }: SubscribeResponse): void {
+    const { events } = this.#options;
+    switch (message.case) {
+      case 'joined':
+        this.#memberEpoch = message.value.memberEpoch;
+        this.#joined(message.value.heartbeatIntervalMs, message.value.sessionTimeoutMs);
+        return;
+      case 'assigned':
+        this.#memberEpoch = message.value.memberEpoch;
+        events.assigned(message.value);
+        return;
+      case 'revoked':
+        this.#memberEpoch = message.value.memberEpoch;
+        events.revoked(message.value);
+        return;
+      case 'records':
+        this.#polls.delete(message.value.pollId);
+        events.records(message.value);
+        events.pollable();
+        return;
+      case 'committed': {
+        const pending = this.#commits.get(message.value.commitId);
+        this.#commits.delete(message.value.commitId);
+        pending?.result.resolve(message.value.errors);
+        return;
+      }
+      case 'positionReset':
+        events.positionReset(message.value);
+        return;
+      case 'left':
+        this.#left?.resolve();
+        return;
+      case undefined:
+    }
+  }
+
+  #joined(heartbeatIntervalMs: number, sessionTimeoutMs: number): void {
+    this.#isJoined = true;
+    this.#failures = 0;
+    this.#sessionTimeoutMs = sessionTimeoutMs;
+    this.#expiry?.cancel();
+    this.#beat(heartbeatIntervalMs);
+    for (const [commitId, { partitions }] of this.#commits) {
+      this.#send({ case: 'commit', value: { commitId, partitions } });
+    }
+    this.#options.events.joined();
+    this.#options.events.pollable();
+  }
+
+  #beat(intervalMs: number): void {
+    this.#heartbeat?.cancel();
+    if (intervalMs <= 0) return;
+    this.#heartbeat = this.#options.runtime.timers.after(intervalMs, () => {
+      this.#send({ case: 'heartbeat', value: {} });
+      this.#beat(intervalMs);
+    });
+  }
+
+  #disconnected(): void {
+    const wasJoined = this.#isJoined;
+    this.#isJoined = false;
+    this.#stream = null;
+    this.#heartbeat?.cancel();
+    this.#polls.clear();
+    this.#left?.resolve();
+    if (!wasJoined || this.#closing.signal.aborted || this.#sessionTimeoutMs <= 0) return;
+    // By then the broker has given the partitions to others: their keys must not be handled in two places.
+    this.#expiry = this.#options.runtime.timers.after(this.#sessionTimeoutMs, () => {
+      if (!this.#isJoined) this.#removed('no connection for the whole session time-out');
+    });
+  }
+
+  #removed(reason: string): void {
+    this.#options.runtime.logger.warn({ reason }, 'the member lost its partitions; joining anew');
+    this.#expiry?.cancel();
+    this.#memberEpoch = 0;
+    const fenced = new NaruError('UNKNOWN_MEMBER_ID', `the member lost its partitions before this commit: ${reason}`);
+    for (const { result } of this.#commits.values()) result.reject(fenced);
+    this.#commits.clear();
+    this.#options.events.removed();
+  }
+}

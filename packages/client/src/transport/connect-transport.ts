@@ -1,0 +1,195 @@
+/**
+ * gRPC over HTTP/2. One connection for each kind of traffic, so that large answers to subscribers do not delay
+ * acknowledgements. Connections open when needed and again after they broke; with several brokers, the next one.
+ */
+import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import type { Client, Transport as RpcTransport } from '@connectrpc/connect';
+import { createClient } from '@connectrpc/connect';
+import { Http2SessionManager, createGrpcTransport } from '@connectrpc/connect-node';
+import { create } from '@bufbuild/protobuf';
+import { isNaruError } from '@naru/protocol';
+import { PublisherService, SubscriberService } from '@naru/protocol/proto';
+import { OutboundQueue } from './outbound-queue.ts';
+import type { MessageStream, PublishStream, SubscribeStream, Transport } from './transport.ts';
+import { toNaruError } from './wire-errors.ts';
+
+/** Bytes that a broker may send before we have read them, for one stream and for all streams of a connection. */
+const RECEIVE_WINDOW_BYTES = 4 * 1024 * 1024;
+/** A connection with open streams that is silent for this long is asked whether it is alive. */
+const PING_INTERVAL_MS = 10_000;
+const PING_TIMEOUT_MS = 10_000;
+/** Largest message that a broker may send: polls ask for far less, but one batch comes even when it is larger. */
+const READ_MAX_BYTES = 64 * 1024 * 1024;
+
+export interface ConnectTransportOptions {
+  /** `host:port`, or an `http://` or `https://` URL. At least one. */
+  readonly brokers: readonly string[];
+}
+
+/** One connection to one broker. */
+interface Link {
+  readonly broker: string;
+  readonly rpc: RpcTransport;
+  readonly sessions: Http2SessionManager;
+}
+
+type Traffic = 'publish' | 'subscribe';
+
+export class ConnectTransport implements Transport {
+  readonly #brokers: readonly string[];
+  readonly #links = new Map<Traffic, Link>();
+  readonly #streams = new Set<MessageStream<never, unknown>>();
+  #current = 0;
+
+  constructor(options: ConnectTransportOptions) {
+    this.#brokers = options.brokers;
+  }
+
+  openPublishStream(): PublishStream {
+    const link = this.#link('publish');
+    const client: Client<typeof PublisherService> = createClient(PublisherService, link.rpc);
+    return this.#track(link, (requests, signal) => client.publishStream(requests, { signal }));
+  }
+
+  openSubscribeStream(): SubscribeStream {
+    const link = this.#link('subscribe');
+    const client: Client<typeof SubscriberService> = createClient(SubscriberService, link.rpc);
+    return this.#track(link, (requests, signal) => client.subscribe(requests, { signal }));
+  }
+
+  async call<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): Promise<MessageShape<O>> {
+    const link = this.#link('publish');
+    try {
+      const response = await link.rpc.unary(method, signal, undefined, undefined, create(method.input, request));
+      return response.message;
+    } catch (reason) {
+      throw this.#failed(link, reason);
+    }
+  }
+
+  close(): Promise<void> {
+    for (const stream of this.#streams) stream.abort();
+    for (const link of this.#links.values()) link.sessions.abort();
+    this.#links.clear();
+    return Promise.resolve();
+  }
+
+  #link(traffic: Traffic): Link {
+    const broker = this.#brokers[this.#current % this.#brokers.length] as string;
+    const existing = this.#links.get(traffic);
+    if (existing?.broker === broker) return existing;
+    // Streams on the old connection go on until they end.
+    const link = openLink(broker);
+    this.#links.set(traffic, link);
+    return link;
+  }
+
+  #failed(link: Link, reason: unknown): Error {
+    const error = toNaruError(reason, link.broker);
+    const isCurrent = this.#brokers[this.#current % this.#brokers.length] === link.broker;
+    if (isNaruError(error, 'NETWORK', 'SHUTTING_DOWN') && isCurrent) this.#current += 1;
+    return error;
+  }
+
+  #track<Out, In>(
+    link: Link,
+    open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>,
+  ): MessageStream<Out, In> {
+    const stream = new RpcStream<Out, In>(open, {
+      failed: (reason) => this.#failed(link, reason),
+      over: () => this.#streams.delete(stream),
+    });
+    this.#streams.add(stream);
+    return stream;
+  }
+}
+
+interface StreamEvents {
+  failed(reason: unknown): Error;
+  over(): void;
+}
+
+class RpcStream<Out, In> implements MessageStream<Out, In> {
+  readonly #open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>;
+  readonly #events: StreamEvents;
+  readonly #abort = new AbortController();
+  readonly #requests: OutboundQueue<Out>;
+  onDrain: (() => void) | null = null;
+
+  constructor(open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>, events: StreamEvents) {
+    this.#open = open;
+    this.#events = events;
+    this.#requests = new OutboundQueue(() => this.onDrain?.());
+  }
+
+  get backlog(): number {
+    return this.#requests.length;
+  }
+
+  send(message: Out): void {
+    this.#requests.push(message);
+  }
+
+  end(): void {
+    this.#requests.end();
+  }
+
+  abort(): void {
+    void this.#requests.return();
+    this.#abort.abort();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<In, void> {
+    try {
+      yield* this.#open(this.#requests, this.#abort.signal);
+    } catch (reason) {
+      throw this.#events.failed(reason);
+    } finally {
+      // Leaving the loop early does not cancel the call by itself.
+      this.abort();
+      this.#events.over();
+    }
+  }
+}
+
+function openLink(broker: string): Link {
+  const baseUrl = brokerUrl(broker);
+  const sessions = new WideSessions(
+    baseUrl,
+    { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS },
+    { settings: { initialWindowSize: RECEIVE_WINDOW_BYTES } },
+  );
+  const rpc = createGrpcTransport({
+    baseUrl,
+    sessionManager: sessions,
+    acceptCompression: [],
+    readMaxBytes: READ_MAX_BYTES,
+  });
+  return { broker, rpc, sessions };
+}
+
+/** Node leaves the window of the connection at 64 KiB whatever that of its streams is. */
+class WideSessions extends Http2SessionManager {
+  readonly #widened = new WeakSet<object>();
+
+  override async request(
+    ...args: Parameters<Http2SessionManager['request']>
+  ): ReturnType<Http2SessionManager['request']> {
+    const stream = await super.request(...args);
+    const session = stream.session;
+    if (session !== undefined && !this.#widened.has(session)) {
+      this.#widened.add(session);
+      session.setLocalWindowSize(RECEIVE_WINDOW_BYTES);
+    }
+    return stream;
+  }
+}
+
+/** `host:port` as a base URL. */
+export function brokerUrl(broker: string): string {
+  return /^https?:\/\//.test(broker) ? broker.replace(/\/+$/, '') : `http://${broker}`;
+}
