@@ -58,8 +58,10 @@ function missingEntries(lock) {
       if (candidates.some((candidate) => lock.packages[candidate] !== undefined)) continue;
       const platform = platformOf(name);
       if (platform === undefined || !exactVersion.test(version)) continue;
-      const dev = entry.dev === true ? { dev: true } : {};
-      missing[`node_modules/${name}`] = { version, cpu: platform.cpu, ...dev, ...platform, optional: true };
+      const { cpu, libc, os } = platform;
+      // In the order in which npm writes them.
+      const entryHere = { version, cpu, dev: entry.dev, libc, optional: true, os };
+      missing[`node_modules/${name}`] = JSON.parse(JSON.stringify(entryHere));
     }
   }
   return missing;

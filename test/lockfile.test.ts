@@ -14,9 +14,27 @@ function completeLockfile(...args: string[]): { status: number | null; stdout: s
   return { status, stdout };
 }
 
+interface Manifest {
+  readonly dependencies?: Readonly<Record<string, string>>;
+}
+
+function readJson(...file: string[]): unknown {
+  return JSON.parse(fs.readFileSync(path.join(root, ...file), 'utf8'));
+}
+
 describe('package-lock.json', () => {
   it('has the optional packages of all platforms (else run scripts/complete-lockfile.mjs)', () => {
     expect(completeLockfile('--check')).toMatchObject({ status: 0 });
+  });
+
+  it('asks for what the package.json files ask for (else run npm install)', () => {
+    const lock = readJson('package-lock.json') as { packages: Record<string, Manifest> };
+    const folders = Object.keys(lock.packages).filter((folder) => !folder.includes('node_modules'));
+    expect(folders).toContain('packages/broker');
+    for (const folder of folders) {
+      const { dependencies = {} } = readJson(folder, 'package.json') as Manifest;
+      expect({ folder, dependencies: lock.packages[folder]?.dependencies ?? {} }).toEqual({ folder, dependencies });
+    }
   });
 
   it('names no registry', () => {

@@ -48,6 +48,8 @@ export interface PollerOptions {
   /** Where to go on when a position is outside the log. */
   readonly start: OffsetPosition;
   readonly emit: (event: PollerEvent) => void;
+  /** Null when the subscriber takes more records now; else resolves when to look again. */
+  readonly room: () => Promise<void> | null;
   /** The poller stops after it. */
   readonly fail: (error: unknown) => void;
 }
@@ -138,6 +140,7 @@ export class Poller {
 
   async #run(): Promise<void> {
     for (let poll = this.#polls[0]; poll !== undefined; poll = this.#polls[0]) {
+      for (let room = this.#options.room(); room !== null; room = this.#options.room()) await room;
       const partitions = await this.#answer(poll);
       if (this.#closed) return;
       this.#polls.shift();

@@ -2,14 +2,19 @@
  * One publishing stream: takes encoded batches, pipelined, and answers each when it is durable.
  *
  * Invariants: batches of one partition are stored in the order in which they came; bytes that are taken but not
- * answered stay below {@link MAX_IN_FLIGHT_BYTES} plus one batch, since the door takes nothing more until {@link ready}.
+ * answered stay below {@link MAX_IN_FLIGHT_BYTES} for a stream, and below the budget for all streams, plus one batch
+ * each, since the door takes nothing more until {@link ready}.
  */
 import { partitionKey, topicIdFromBytes } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import { ByteBudget } from './byte-budget.ts';
 import { isRefusal, type AppendReply, type ShardClient } from '../runtime/commands.ts';
 
 /** Of one stream. */
 export const MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
+
+/** Of all streams; below what the shard's queue takes, so that streams wait where they would be refused. */
+export const MAX_TOTAL_IN_FLIGHT_BYTES = 48 * 1024 * 1024;
 
 export interface BatchOutcome {
   readonly correlationId: number;
@@ -19,14 +24,18 @@ export interface BatchOutcome {
 
 export class ProducerSession {
   readonly #shard: ShardClient;
+  readonly #total: ByteBudget;
+  readonly #own = new ByteBudget(MAX_IN_FLIGHT_BYTES);
   readonly #answer: (outcome: BatchOutcome) => void;
-  #inFlightBytes = 0;
   #inFlight = 0;
-  #waiting: (() => void)[] = [];
 
-  /** @param answer is called once for each batch, as they become durable */
-  constructor(shard: ShardClient, answer: (outcome: BatchOutcome) => void) {
+  /**
+   * @param total shared by all sessions
+   * @param answer is called once for each batch, as they become durable
+   */
+  constructor(shard: ShardClient, total: ByteBudget, answer: (outcome: BatchOutcome) => void) {
     this.#shard = shard;
+    this.#total = total;
     this.#answer = answer;
   }
 
@@ -37,14 +46,15 @@ export class ProducerSession {
       return this.#answer({ correlationId, baseOffset: -1, refusal });
     }
     const bytes = batch.length;
-    this.#inFlightBytes += bytes;
+    this.#own.take(bytes);
+    this.#total.take(bytes);
     this.#inFlight += 1;
     const done = (reply: AppendReply | Refusal): void => {
-      this.#inFlightBytes -= bytes;
+      this.#own.release(bytes);
+      this.#total.release(bytes);
       this.#inFlight -= 1;
       const refusal = isRefusal(reply) ? reply : null;
       this.#answer({ correlationId, baseOffset: isRefusal(reply) ? -1 : reply.baseOffset, refusal });
-      if (this.#inFlightBytes < MAX_IN_FLIGHT_BYTES) for (const resume of this.#waiting.splice(0)) resume();
     };
     this.#shard
       .submit({ type: 'append', partition: partitionKey(topicIdFromBytes(topicId), partition), batch })
@@ -53,10 +63,9 @@ export class ProducerSession {
       );
   }
 
-  /** Null when the next batch may come now. */
+  /** Null when the next batch may come now; else resolves when to look again. */
   ready(): Promise<void> | null {
-    if (this.#inFlightBytes < MAX_IN_FLIGHT_BYTES) return null;
-    return new Promise((resolve) => this.#waiting.push(resolve));
+    return this.#own.room() ?? this.#total.room();
   }
 
   /** Batches that are not answered yet. */

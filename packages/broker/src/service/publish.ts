@@ -1,7 +1,7 @@
 /** Publishing plain records: partition them, encode one batch for each partition, store, answer in their order. */
 import { partitionKey, type Clock } from '@naru/base';
 import { encodeRequestId, NaruError, partitionForKey, refuse, type Refusal } from '@naru/protocol';
-import { encodeBatch, recordSizeUpperBound, type RecordHeader, type RecordInput } from '@naru/protocol/batch';
+import { encodeBatch, MAX_TIMESTAMP_MS, recordSizeUpperBound, type RecordHeader, type RecordInput } from '@naru/protocol/batch';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
 import type { TopicService } from './topics.ts';
@@ -85,8 +85,8 @@ export class PublishService {
         `topic ${JSON.stringify(topic.name)} has partitions 0 to ${topic.partitionCount - 1}, not ${partition}`,
       );
     }
-    if (record.timestampMs !== null && record.timestampMs < 0) {
-      return refuse('INVALID_RECORD', `timestamp ${record.timestampMs} is before 1970`);
+    if (record.timestampMs !== null && (record.timestampMs < 0 || record.timestampMs > MAX_TIMESTAMP_MS)) {
+      return refuse('INVALID_RECORD', `timestamp ${record.timestampMs} is not between 0 and ${MAX_TIMESTAMP_MS}`);
     }
     const bytes = recordSizeUpperBound(record.key, record.value, record.headers);
     const { maxBatchBytes } = this.#options;

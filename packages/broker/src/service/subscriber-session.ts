@@ -92,6 +92,8 @@ export interface SubscriberSessionOptions {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly emit: (event: SessionEvent) => void;
+  /** Null when the subscriber takes more records now; else resolves when to look again. */
+  readonly room: () => Promise<void> | null;
 }
 
 const NOTHING: MemberView = { memberEpoch: 0, assigned: [], revoking: [] };

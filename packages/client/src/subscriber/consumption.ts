@@ -16,6 +16,7 @@ import type {
   Assigned,
   JoinSchema,
   PartitionCommitSchema,
+  PartitionFailed,
   PartitionRef,
   PositionReset,
   Records,
@@ -78,6 +79,7 @@ export class Consumption {
   readonly #idle = new Map<AssignedPartition, Deferred<void>>();
   #seeks: PendingSeek[] = [];
   #commitTimer: TimerHandle | null = null;
+  #awaitsAssignment = false;
   #isClosing = false;
 
   constructor(options: ConsumptionOptions) {
@@ -107,6 +109,7 @@ export class Consumption {
         revoked: (revoked) => this.#revoked(revoked),
         records: (records) => this.#records(records),
         positionReset: (reset) => this.#positionReset(reset),
+        partitionFailed: (failed) => this.#partitionFailed(failed),
         pollable: () => this.pollMore(),
         removed: () => this.#lose([...this.#partitions.values()], 'the member lost its partitions'),
         failed: (error) => options.consumer.failed(error),
@@ -133,7 +136,8 @@ export class Consumption {
   /** Asks the broker for more while there is room. Call it when something was finished. */
   pollMore(): void {
     const { pollBytes, bufferBytes, pollWaitMs, maxPollIntervalMs } = this.#options.subscriber;
-    if (this.#session.outstandingPolls >= MAX_OUTSTANDING_POLLS || !this.#session.isJoined || this.#isClosing) return;
+    if (this.#session.outstandingPolls >= MAX_OUTSTANDING_POLLS || !this.#session.isJoined) return;
+    if (this.#isClosing || this.#awaitsAssignment) return;
     if (this.#seeks.length > 0) {
       if (this.#session.outstandingPolls > 0) return;
       this.#sendSeeks();
@@ -219,6 +223,8 @@ export class Consumption {
   #joined(): void {
     // The join has told the positions.
     this.#seeks = [];
+    // A reader is told its partitions anew, at their start: nothing may be read before it has moved back to where it was.
+    this.#awaitsAssignment = !this.#commits && this.#partitions.size > 0;
     this.#sendPaused();
   }
 
@@ -228,16 +234,18 @@ export class Consumption {
       if (assignment.partition === undefined) continue;
       const held = this.#partitions.get(refKey(assignment.partition));
       if (held !== undefined) {
-        // Told again after a reconnection. What was handled here is newer than what was committed.
+        // Told again after a reconnection, as to a reader: it goes on where it was.
         const offset = held.fetchPosition;
-        if (Number(assignment.position) > offset) this.#seeks.push({ partition: held, offset });
+        if (Number(assignment.position) !== offset) this.#seeks.push({ partition: held, offset });
         continue;
       }
       const partition = new AssignedPartition(assignment, assignment.partition, this.#options.codecs);
       this.#partitions.set(partition.key, partition);
       added.push(partition);
     }
+    this.#awaitsAssignment = false;
     if (added.length > 0) void this.#open(added);
+    else this.pollMore();
   }
 
   async #open(added: AssignedPartition[]): Promise<void> {
@@ -253,7 +261,13 @@ export class Consumption {
       this.#lose(held, 'the partition is another member’s');
       return;
     }
-    void this.#release(held, partitions);
+    // One that is being released already, from before a reconnection, is told as released when that is done.
+    const releasing = new Set(held.filter(({ state }) => state === 'revoking').map(({ key }) => key));
+    const fresh = held.filter(({ key }) => !releasing.has(key));
+    void this.#release(
+      fresh,
+      partitions.filter((ref) => !releasing.has(refKey(ref))),
+    );
   }
 
   async #release(held: AssignedPartition[], refs: PartitionRef[]): Promise<void> {
@@ -346,6 +360,16 @@ export class Consumption {
     const { topic, partition: number } = partition;
     this.#options.runtime.logger.warn({ topic, partition: number, from, to }, 'position was outside the log');
     partition.moveTo(Number(to));
+  }
+
+  #partitionFailed({ partition: ref, error: wire }: PartitionFailed): void {
+    const partition = ref && this.#partitions.get(refKey(ref));
+    if (partition === undefined || wire === undefined) return;
+    const error = fromWireError(wire);
+    const fields = { topic: partition.topic, partition: partition.partition, code: error.code, error: error.message };
+    this.#options.runtime.logger.error(fields, 'the broker cannot read on in this partition');
+    // A topic that was deleted is taken away in due course; anything else somebody has to look at.
+    if (error.code !== 'UNKNOWN_TOPIC_OR_PARTITION') this.#options.consumer.failed(error);
   }
 
   #sendSeeks(): void {

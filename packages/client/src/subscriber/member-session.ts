@@ -17,6 +17,7 @@ import type {
   OwnedPartitionSchema,
   PartitionCommitSchema,
   PartitionError,
+  PartitionFailed,
   PartitionRef,
   PositionReset,
   Records,
@@ -50,6 +51,7 @@ export interface MemberEvents {
   revoked(revoked: Revoked): void;
   records(records: Records): void;
   positionReset(reset: PositionReset): void;
+  partitionFailed(failed: PartitionFailed): void;
   /** Polls were answered or can be sent again. */
   pollable(): void;
   /** Everything that was assigned is lost. */
@@ -197,7 +199,8 @@ export class MemberSession {
     const { transport, runtime, memberId, join, joinTimeoutMs, events } = this.#options;
     const stream = transport.openSubscribeStream();
     this.#stream = stream;
-    const owned = this.#memberEpoch === 0 ? [] : events.owned();
+    const isReader = join.groupId === '';
+    const owned = this.#memberEpoch === 0 && !isReader ? [] : events.owned();
     this.#send({ case: 'join', value: { ...join, memberId, memberEpoch: this.#memberEpoch, owned } });
     const timer = runtime.timers.after(joinTimeoutMs, () => stream.abort());
     try {
@@ -241,6 +244,9 @@ export class MemberSession {
       case 'positionReset':
         events.positionReset(message.value);
         return;
+      case 'partitionFailed':
+        events.partitionFailed(message.value);
+        return;
       case 'left':
         this.#left?.resolve();
         return;
@@ -277,7 +283,9 @@ export class MemberSession {
     this.#heartbeat?.cancel();
     this.#polls.clear();
     this.#left?.resolve();
-    if (!wasJoined || this.#closing.signal.aborted || this.#sessionTimeoutMs <= 0) return;
+    // A reader without a group has nobody to lose its partitions to.
+    const canExpire = this.#options.join.groupId !== '' && this.#sessionTimeoutMs > 0;
+    if (!wasJoined || this.#closing.signal.aborted || !canExpire) return;
     // By then the broker has given the partitions to others: their keys must not be handled in two places.
     this.#expiry = this.#options.runtime.timers.after(this.#sessionTimeoutMs, () => {
       if (!this.#isJoined) this.#removed('no connection for the whole session time-out');

@@ -114,6 +114,17 @@ describe('BatchBuilder', () => {
     );
   });
 
+  test('takes a record that fits to the last byte, and not one byte less', () => {
+    const fill = (maxBytes: number): BatchBuilder => {
+      const builder = new BatchBuilder({ maxBytes });
+      for (let i = 0; i < 3; i++) builder.tryAppend(null, value, undefined, 1);
+      return builder;
+    };
+    const exact = fill(10_000).sizeBytes;
+    expect(fill(exact).count).toBe(3);
+    expect(fill(exact - 1).count).toBe(2);
+  });
+
   test('takes a first record that is larger than it, and no second', () => {
     const builder = new BatchBuilder({ maxBytes: 80 });
     expect(builder.tryAppend(null, value, undefined, 1)).toBe(true);
@@ -204,6 +215,16 @@ describe('integers', () => {
         expect(readInt64(buffer, 0)).toBe(n);
       }),
     );
+  });
+
+  test('next to powers of two take as varints the bytes that the encoding says', () => {
+    for (let power = 0; power < 53; power++) {
+      for (const n of [2 ** power - 1, 2 ** power, -(2 ** power), -(2 ** power) - 1].filter(Number.isSafeInteger)) {
+        const zigzagBits = (n >= 0 ? BigInt(n) * 2n : BigInt(n) * -2n - 1n).toString(2).length;
+        expect(varintSize(n), `${n}`).toBe(Math.ceil(zigzagBits / 7));
+        expect(writeVarint(new Uint8Array(12), 0, n), `${n}`).toBe(Math.ceil(zigzagBits / 7));
+      }
+    }
   });
 
   test('as varints take the bytes that were counted', () => {

@@ -142,33 +142,38 @@ describe('hostile lengths', () => {
     expect(decodeRecords(withBody(good, 1))).toHaveLength(1);
   });
 
-  test.each([
-    ['a record length beyond the batch', Uint8Array.of(0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0), 1],
-    ['a negative record length', Uint8Array.of(1, 0, 0, 0, 1, 1, 0), 1],
-    ['a record longer than its fields', Uint8Array.of(14, ...good.subarray(1), 0), 1],
-    ['a record shorter than its fields', Uint8Array.of(10, ...good.subarray(1)), 1],
-    ['a record of no bytes', new Uint8Array(7), 1],
-    ['a key length beyond the record', recordOf(timestamp, offset, 1000, none, 0), 1],
-    ['a key length below −1', recordOf(timestamp, offset, -2, none, 0), 1],
-    ['a value length of 2³¹−1', recordOf(timestamp, offset, none, 2 ** 31 - 1, 0), 1],
-    ['a value length beyond 32 bits', recordOf(timestamp, offset, none, 2 ** 32, 0), 1],
-    ['2³¹−1 headers', recordOf(timestamp, offset, none, none, 2 ** 31 - 1), 1],
-    ['a negative header count', recordOf(timestamp, offset, none, none, -1), 1],
-    ['a header key of null', recordOf(timestamp, offset, none, none, 1, -1, -1), 1],
-    ['a header value beyond the record', recordOf(timestamp, offset, none, none, 1, 0, 9), 1],
-    ['a timestamp outside ±2⁵³', recordOf(Number.MAX_SAFE_INTEGER, offset, none, none, 0), 1],
-    ['a varint without end', Uint8Array.of(28, 0, ...new Uint8Array(13).fill(0xff)), 1],
-    ['an offset delta beyond the last', recordOf(timestamp, 1, none, none, 0), 1],
-    ['a negative offset delta', recordOf(timestamp, -1, none, none, 0), 1],
-    ['the same offset twice', new Uint8Array([...good, ...good]), 2],
-    ['bytes after the last record', new Uint8Array([...good, 0]), 1],
-    ['more records than there is room for', good, 2],
-    ['2³¹−1 records', good, 2 ** 31 - 1],
-    ['no records but bytes', good, 0],
-  ])('are refused: %s', (_, body, count) => {
-    const start = performance.now();
-    expect(codeOf(withBody(body, count))).toBe('CORRUPT_MESSAGE');
-    expect(performance.now() - start).toBeLessThan(1000);
+  test.each<[string, Uint8Array, number, string]>([
+    [
+      'a record length beyond the batch',
+      Uint8Array.of(0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0),
+      1,
+      'record length',
+    ],
+    ['a negative record length', Uint8Array.of(1, 0, 0, 0, 1, 1, 0), 1, 'record length -1'],
+    ['a record longer than its fields', Uint8Array.of(14, ...good.subarray(1), 0), 1, '1 bytes longer than its fields'],
+    ['a record shorter than its fields', Uint8Array.of(10, ...good.subarray(1)), 1, 'header count is cut short'],
+    ['a record of no bytes', new Uint8Array(7), 1, 'ends within its fields'],
+    ['a key length beyond the record', recordOf(timestamp, offset, 1000, none, 0), 1, 'key length 1000'],
+    ['a key length below −1', recordOf(timestamp, offset, -2, none, 0), 1, 'key length -2'],
+    ['a value length of 2³¹−1', recordOf(timestamp, offset, none, 2 ** 31 - 1, 0), 1, 'value length 2147483647'],
+    ['a value length beyond 32 bits', recordOf(timestamp, offset, none, 2 ** 32, 0), 1, 'more than 32 bits'],
+    ['2³¹−1 headers', recordOf(timestamp, offset, none, none, 2 ** 31 - 1), 1, 'cannot hold 2147483647 headers'],
+    ['a negative header count', recordOf(timestamp, offset, none, none, -1), 1, 'cannot hold -1 headers'],
+    ['a header key of null', recordOf(timestamp, offset, none, none, 1, -1, -1), 1, 'header key length -1'],
+    ['a header value beyond the record', recordOf(timestamp, offset, none, none, 1, 0, 9), 1, 'header value length 9'],
+    ['a time outside ±2⁵³', recordOf(Number.MAX_SAFE_INTEGER, offset, none, none, 0), 1, 'timestamp is outside'],
+    ['a varint without end', Uint8Array.of(28, 0, ...new Uint8Array(13).fill(0xff)), 1, 'timestamp delta is too large'],
+    ['an offset delta beyond the last', recordOf(timestamp, 1, none, none, 0), 1, 'offset delta 1'],
+    ['a negative offset delta', recordOf(timestamp, -1, none, none, 0), 1, 'offset delta -1'],
+    ['the same offset twice', new Uint8Array([...good, ...good]), 2, 'offset delta 0'],
+    ['bytes after the last record', new Uint8Array([...good, 0]), 1, '1 bytes follow the last record'],
+    ['more records than there is room for', good, 2, 'cannot hold the 2 records'],
+    ['2³¹−1 records', good, 2 ** 31 - 1, 'cannot hold the 2147483647 records'],
+    ['no records but bytes', good, 0, '7 bytes follow the last record'],
+  ])('are refused for what they are: %s', (_, body, count, message) => {
+    const result = outcome(withBody(body, count));
+    expect(result).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+    expect((result as NaruError).message).toContain(message);
   });
 
   test('are refused while iterating, after the good records', () => {

@@ -212,7 +212,7 @@ class RecordReader {
       zigzag |= BigInt(byte & 0x7f) << BigInt(7 * i);
       if (byte >= 0x80) continue;
       const value = Number(fromZigzag(zigzag));
-      if (zigzag >= 1n << 64n || !Number.isSafeInteger(value)) break;
+      if (!Number.isSafeInteger(value)) break;
       return value;
     }
     throw this.#damage(`${what} is too large`);

@@ -62,7 +62,12 @@ test('a new member takes its share of every topic, and nobody else moves', () =>
   const after = assignPartitions(members, topics(6, 6));
   expect(loadsOf(after)).toEqual([4, 4, 4]);
   expect(moves(members, after)).toBe(4);
-  expect(after.get('C')!.map((key) => splitPartitionKey(key).topicId).toSorted()).toEqual([0, 0, 1, 1].map(topicId));
+  expect(
+    after
+      .get('C')!
+      .map((key) => splitPartitionKey(key).topicId)
+      .toSorted(),
+  ).toEqual([0, 0, 1, 1].map(topicId));
 });
 
 test('a chain of members hands partitions on when the overloaded one shares nothing with the idle one', () => {
@@ -75,7 +80,12 @@ test('a chain of members hands partitions on when the overloaded one shares noth
 test('what a member may not have is passed over: deleted topics, absent partitions, a rival claim', () => {
   const members = [member('A', [0], [...keys(0, 0, 1, 7), ...keys(9, 0)]), member('B', [0], keys(0, 1))];
   const assignment = assignPartitions(members, topics(2));
-  expect(assignment).toEqual(new Map([['A', keys(0, 0)], ['B', keys(0, 1)]]));
+  expect(assignment).toEqual(
+    new Map([
+      ['A', keys(0, 0)],
+      ['B', keys(0, 1)],
+    ]),
+  );
 });
 
 test('without members or topics nothing is assigned', () => {
@@ -87,13 +97,20 @@ test('without members or topics nothing is assigned', () => {
 const worlds = fc
   .record({
     counts: fc.array(fc.integer({ min: 0, max: 4 }), { minLength: 1, maxLength: 3 }),
-    subscriptions: fc.array(fc.uniqueArray(fc.integer({ min: 0, max: 2 }), { minLength: 1 }), { minLength: 1, maxLength: 4 }),
+    subscriptions: fc.array(fc.uniqueArray(fc.integer({ min: 0, max: 2 }), { minLength: 1 }), {
+      minLength: 1,
+      maxLength: 4,
+    }),
     claims: fc.array(fc.tuple(fc.nat(3), fc.nat(2), fc.nat(4)), { maxLength: 10 }),
   })
   .map(({ counts, subscriptions, claims }) => ({
     counts: topics(...counts),
     members: subscriptions.map((subscribed, index) =>
-      member(`m${index}`, subscribed, claims.flatMap(([who, topic, p]) => (who === index ? keys(topic, p) : []))),
+      member(
+        `m${index}`,
+        subscribed,
+        claims.flatMap(([who, topic, p]) => (who === index ? keys(topic, p) : [])),
+      ),
     ),
   }));
 
@@ -114,7 +131,12 @@ function bestBalance(members: readonly AssignorMember[], counts: ReadonlyMap<Top
     const next = new Set<string>();
     for (const state of current) {
       for (const taker of list) {
-        next.add(state.split(',').map((load, i) => Number(load) + (i === taker ? 1 : 0)).join());
+        next.add(
+          state
+            .split(',')
+            .map((load, i) => Number(load) + (i === taker ? 1 : 0))
+            .join(),
+        );
       }
     }
     current = next;

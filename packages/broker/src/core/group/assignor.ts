@@ -137,7 +137,7 @@ function level(classes: readonly TopicClass[], loads: Int32Array): void {
   const classesOf: number[][] = Array.from(loads, () => []);
   classes.forEach(({ subscribers }, index) => subscribers.forEach((member) => classesOf[member]!.push(index)));
   const search = new ChainSearch(classes, classesOf, loads);
-  for (let improved = true; improved; ) {
+  for (let improved = true; improved;) {
     improved = false;
     const settled = new Uint8Array(loads.length);
     for (let most = mostLoaded(loads, settled); most !== NOBODY; most = mostLoaded(loads, settled)) {
@@ -168,8 +168,26 @@ class ChainSearch {
     this.#loads = loads;
   }
 
-  /** Breadth first from `start`; true when a partition has moved. */
+  /** True when a partition of `start` has moved. */
   improve(start: number): boolean {
+    const loads = this.#loads;
+    let lowest = loads[start]!;
+    for (const load of loads) if (load < lowest) lowest = load;
+    if (loads[start]! - lowest < 2) return false;
+    const { least, giver, viaClass } = this.#search(start, lowest);
+    if (loads[start]! - loads[least]! < 2) return false;
+    for (let taker = least; taker !== start; taker = giver[taker]!) {
+      const { wanted } = this.#classes[viaClass[taker]!]!;
+      wanted[taker]! += 1;
+      wanted[giver[taker]!]! -= 1;
+    }
+    loads[start]! -= 1;
+    loads[least]! += 1;
+    return true;
+  }
+
+  /** Breadth first: the nearest of the least loaded in reach, and how to get there. Stops at one with `lowest`. */
+  #search(start: number, lowest: number): { least: number; giver: Int32Array; viaClass: Int32Array } {
     const loads = this.#loads;
     const giver = new Int32Array(loads.length).fill(NOBODY);
     const viaClass = new Int32Array(loads.length);
@@ -190,18 +208,11 @@ class ChainSearch {
           viaClass[next] = index;
           queue.push(next);
           if (loads[next]! < loads[least]!) least = next;
+          if (loads[least] === lowest) return { least, giver, viaClass };
         }
       }
     }
-    if (loads[start]! - loads[least]! < 2) return false;
-    for (let taker = least; taker !== start; taker = giver[taker]!) {
-      const { wanted } = this.#classes[viaClass[taker]!]!;
-      wanted[taker]! += 1;
-      wanted[giver[taker]!]! -= 1;
-    }
-    loads[start]! -= 1;
-    loads[least]! += 1;
-    return true;
+    return { least, giver, viaClass };
   }
 }
 

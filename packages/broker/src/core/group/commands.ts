@@ -176,14 +176,14 @@ export interface DoneReply {
 }
 
 export interface GroupReplies {
-  'join': JoinReply;
-  'heartbeat': MemberView;
-  'leave': DoneReply;
-  'timer': TimerReply;
-  'touch': DoneReply;
-  'disconnected': DoneReply;
+  join: JoinReply;
+  heartbeat: MemberView;
+  leave: DoneReply;
+  timer: TimerReply;
+  touch: DoneReply;
+  disconnected: DoneReply;
   'topics-changed': TopicsChangedReply;
-  'commit': CommitReply;
+  commit: CommitReply;
   'reset-offsets': DoneReply;
   'delete-group': DoneReply;
   'delete-offsets-of-topic': DoneReply;

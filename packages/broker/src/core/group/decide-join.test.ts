@@ -5,7 +5,9 @@ import { commitOf, GROUP_ID, GroupScenario, join } from './group-scenario.ts';
 describe('joining anew', () => {
   test('the first member makes the group and gets every partition', () => {
     const group = new GroupScenario({ orders: 2 });
-    const { records, reply, timers } = group.decide(join('A', { topics: ['orders', 'not-yet', 'orders'], clientId: 'shop' }));
+    const { records, reply, timers } = group.decide(
+      join('A', { topics: ['orders', 'not-yet', 'orders'], clientId: 'shop' }),
+    );
     const [first, second] = group.keys('orders/0', 'orders/1') as [never, never];
     expect(records).toEqual([
       { kind: 'group', groupId: GROUP_ID, value: { groupEpoch: 1, assignmentEpoch: 1, createdAtMs: 1_000 } },
@@ -24,7 +26,10 @@ describe('joining anew', () => {
           sessionTimeoutMs: 45_000,
           rebalanceTimeoutMs: 300_000,
           maxPollIntervalMs: 300_000,
-          assigned: new Map([[first, 1], [second, 1]]),
+          assigned: new Map([
+            [first, 1],
+            [second, 1],
+          ]),
           revoking: new Map(),
           target: [first, second],
         },
@@ -67,9 +72,13 @@ describe('joining anew', () => {
       'B epoch 3 since 2, holds orders/1@3, target orders/1',
     ]);
     expect(group.timers.has('revoke/A')).toBe(false);
-    expect(group.refusal({ type: 'heartbeat', memberId: 'A', memberEpoch: 1, owned: null })).toBe('FENCED_MEMBER_EPOCH');
+    expect(group.refusal({ type: 'heartbeat', memberId: 'A', memberEpoch: 1, owned: null })).toBe(
+      'FENCED_MEMBER_EPOCH',
+    );
     const late = commitOf(group.key('orders/0'), 5);
-    expect(group.refusal({ type: 'commit', memberId: 'A', memberEpoch: 1, offsets: [late] })).toBe('FENCED_MEMBER_EPOCH');
+    expect(group.refusal({ type: 'commit', memberId: 'A', memberEpoch: 1, offsets: [late] })).toBe(
+      'FENCED_MEMBER_EPOCH',
+    );
   });
 
   test('a group takes as many members as the limit says, and those it has may join again', () => {
@@ -168,7 +177,9 @@ describe('static members', () => {
     expect(group.held('A1')).toBe('orders/0 orders/1');
     expect(group.epoch('A1')).toBe(-2);
     expect([...group.timers.keys()].toSorted()).toEqual(['poll/B', 'session/A1', 'session/B']);
-    expect(group.refusal({ type: 'heartbeat', memberId: 'A1', memberEpoch: 2, owned: null })).toBe('FENCED_MEMBER_EPOCH');
+    expect(group.refusal({ type: 'heartbeat', memberId: 'A1', memberEpoch: 2, owned: null })).toBe(
+      'FENCED_MEMBER_EPOCH',
+    );
     expect(group.refusal(join('A1', { ...rack, memberEpoch: 2 }))).toBe('FENCED_MEMBER_EPOCH');
   });
 

@@ -11,8 +11,16 @@ import type { DecisionFor, GroupContext, GroupDecision, GroupLimits, JoinCommand
 import { LEFT_STATIC_EPOCH } from './group-state.ts';
 import type { GroupState, MemberState } from './group-state.ts';
 import { viewOf } from './inspect.ts';
-import { draftOf, draftRecords, draftTimers, pollTimers, rebalance, reconcile } from './reconcile.ts';
-import { sameList, sessionTimer } from './reconcile.ts';
+import {
+  draftOf,
+  draftRecords,
+  draftTimers,
+  pollTimers,
+  rebalance,
+  reconcile,
+  sameList,
+  sessionTimer,
+} from './reconcile.ts';
 import type { GroupDraft } from './reconcile.ts';
 
 type JoinDecision = DecisionFor<JoinCommand>;
@@ -44,7 +52,9 @@ function joinAnew(
   }
   const { maxMembers } = context.limits;
   if (before === undefined && holder === undefined && draft.members.size >= maxMembers) {
-    return refused(refuse('GROUP_MAX_SIZE_REACHED', `group ${command.groupId} has ${maxMembers} members, the most allowed`));
+    return refused(
+      refuse('GROUP_MAX_SIZE_REACHED', `group ${command.groupId} has ${maxMembers} members, the most allowed`),
+    );
   }
   const heritage = holder?.memberEpoch === LEFT_STATIC_EPOCH ? holder : undefined;
   if (heritage !== undefined) draft.members.delete(heritage.memberId);
@@ -59,7 +69,8 @@ function joinAnew(
     target: heritage?.target ?? before?.target ?? [],
   });
   // A place can change hands within an epoch, since the id tells the two apart; a known id needs a new epoch for that.
-  const takesPlace = heritage !== undefined && before === undefined && sameList(heritage.topics, sortedTopics(command.topics));
+  const takesPlace =
+    heritage !== undefined && before === undefined && sameList(heritage.topics, sortedTopics(command.topics));
   if (!takesPlace) rebalance(draft, context);
   beginLife(draft, memberId);
   reconcile(draft);
@@ -75,12 +86,7 @@ function beginLife(draft: GroupDraft, memberId: string): void {
   draft.members.set(memberId, { ...member, assigned, joinEpoch: draft.groupEpoch });
 }
 
-function goOn(
-  state: GroupState | undefined,
-  command: JoinCommand,
-  context: GroupContext,
-  nowMs: number,
-): JoinDecision {
+function goOn(state: GroupState | undefined, command: JoinCommand, context: GroupContext, nowMs: number): JoinDecision {
   const { memberId, instanceId, owned } = command;
   const before = checkMember(state, memberId, command.memberEpoch);
   if ('code' in before) return refused(before);
@@ -135,7 +141,10 @@ export function checkMember(
 }
 
 export function unknownMember(memberId: string): Refusal {
-  return refuse('UNKNOWN_MEMBER_ID', `the group has no member ${memberId}: it was removed or never joined; join again with epoch 0`);
+  return refuse(
+    'UNKNOWN_MEMBER_ID',
+    `the group has no member ${memberId}: it was removed or never joined; join again with epoch 0`,
+  );
 }
 
 /** `member` without what it has released of what it was to release; the same object when that is nothing. */
@@ -219,7 +228,10 @@ export function checkTopics(topics: readonly string[], { maxTopics }: GroupLimit
 /** 0 stands for the default. */
 function checkTimeout(what: string, timeoutMs: number, minMs: number, maxMs: number): Refusal | null {
   if (timeoutMs === 0 || (Number.isInteger(timeoutMs) && timeoutMs >= minMs && timeoutMs <= maxMs)) return null;
-  return refuse('INVALID_REQUEST', `the ${what} must be ${minMs} to ${maxMs} ms, or 0 for the default, not ${timeoutMs}`);
+  return refuse(
+    'INVALID_REQUEST',
+    `the ${what} must be ${minMs} to ${maxMs} ms, or 0 for the default, not ${timeoutMs}`,
+  );
 }
 
 export function refused<Reply>(refusal: Refusal): GroupDecision<Reply> {

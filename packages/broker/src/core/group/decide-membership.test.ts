@@ -50,7 +50,13 @@ describe('a heartbeat', () => {
   test('that releases a part gives that part on, keeps the epoch and begins the time anew', () => {
     const group = handingOver();
     const released = group.keys('orders/2', 'orders/0');
-    const { records, timers } = group.decide({ type: 'heartbeat', memberId: 'A', memberEpoch: 1, owned: null, released });
+    const { records, timers } = group.decide({
+      type: 'heartbeat',
+      memberId: 'A',
+      memberEpoch: 1,
+      owned: null,
+      released,
+    });
     expect(records.map((record) => group.line(record))).toEqual([
       'A epoch 1 since 1, holds orders/0@1 orders/1@1, gives up orders/3@1, target orders/0 orders/1',
       'B epoch 2 since 2, holds orders/2@2, target orders/2 orders/3',
@@ -62,9 +68,17 @@ describe('a heartbeat', () => {
     const group = handedOver();
     group.setTopic('carts', 1);
     const topics = ['orders', 'carts', 'orders'];
-    expect(group.lines({ type: 'heartbeat', memberId: 'B', memberEpoch: 2, owned: null, topics })[0]).toBe('group epoch 3');
+    expect(group.lines({ type: 'heartbeat', memberId: 'B', memberEpoch: 2, owned: null, topics })[0]).toBe(
+      'group epoch 3',
+    );
     expect(group.state!.members.get('B')!.topics).toEqual(['carts', 'orders']);
-    const again = { type: 'heartbeat' as const, memberId: 'B', memberEpoch: 2, owned: null, topics: ['carts', 'orders'] };
+    const again = {
+      type: 'heartbeat' as const,
+      memberId: 'B',
+      memberEpoch: 2,
+      owned: null,
+      topics: ['carts', 'orders'],
+    };
     expect(group.lines(again)).toEqual([]);
     expect(group.refusal({ ...again, topics: [] })).toBe('INVALID_REQUEST');
   });

@@ -95,7 +95,12 @@ export function decideLeave(
   const draft = draftOf(state, command.groupId, nowMs);
   if (command.memberEpoch === -1) return { ...remove(state, draft, memberId, context), reply: DONE };
   if (member.instanceId === null) {
-    return refused(refuse('INVALID_REQUEST', `member ${memberId} has no instance id, so that it cannot leave for a while: leave with −1`));
+    return refused(
+      refuse(
+        'INVALID_REQUEST',
+        `member ${memberId} has no instance id, so that it cannot leave for a while: leave with −1`,
+      ),
+    );
   }
   draft.members.set(memberId, { ...member, memberEpoch: LEFT_STATIC_EPOCH, revoking: new Map() });
   reconcile(draft);

@@ -34,10 +34,7 @@ describe('a commit', () => {
       type: 'commit',
       memberId: 'A',
       memberEpoch: 1,
-      offsets: [
-        { ...commitOf(first, 5, [[7, 9]]), metadata: 'mine', leaderEpoch: 3 },
-        commitOf(second, 100),
-      ],
+      offsets: [{ ...commitOf(first, 5, [[7, 9]]), metadata: 'mine', leaderEpoch: 3 }, commitOf(second, 100)],
     });
     const plain = { finished: [], metadata: '', leaderEpoch: -1, committedAtMs: 2_000 };
     const full = { offset: 5, finished: [[7, 9]], metadata: 'mine', leaderEpoch: 3, committedAtMs: 2_000 };
@@ -45,7 +42,12 @@ describe('a commit', () => {
       { kind: 'offset', groupId: GROUP_ID, partition: first, value: full },
       { kind: 'offset', groupId: GROUP_ID, partition: second, value: { ...plain, offset: 100 } },
     ]);
-    expect(reply).toEqual({ results: [{ partition: first, refusal: null }, { partition: second, refusal: null }] });
+    expect(reply).toEqual({
+      results: [
+        { partition: first, refusal: null },
+        { partition: second, refusal: null },
+      ],
+    });
     expect(timers).toEqual([
       { key: 'session/A', delayMs: 45_000 },
       { key: 'poll/A', delayMs: 300_000 },
@@ -58,13 +60,23 @@ describe('a commit', () => {
 
   test('merges finished ranges that touch, and those that touch the offset into it', () => {
     const group = alone();
-    commit(group, 5, [[5, 6], [6, 8], [9, 10], [10, 12], [20, 30]]);
+    commit(group, 5, [
+      [5, 6],
+      [6, 8],
+      [9, 10],
+      [10, 12],
+      [20, 30],
+    ]);
     expect(stored(group)).toEqual([8, [9, 12], [20, 30]]);
   });
 
   test('without finished ranges keeps what is stored beyond it', () => {
     const group = alone();
-    commit(group, 5, [[7, 9], [12, 15], [20, 30]]);
+    commit(group, 5, [
+      [7, 9],
+      [12, 15],
+      [20, 30],
+    ]);
     commit(group, 8, null);
     expect(stored(group)).toEqual([9, [12, 15], [20, 30]]);
     commit(group, 13, []);
@@ -87,8 +99,26 @@ describe('a commit', () => {
     ['that is no integer', { offset: 1.5 }, 'OFFSET_OUT_OF_RANGE'],
     ['of a partition that does not exist', { endOffset: null }, 'UNKNOWN_TOPIC_OR_PARTITION'],
     ['with an empty range', { finished: [[7, 7]] }, 'INVALID_REQUEST'],
-    ['with overlapping ranges', { finished: [[7, 9], [8, 10]] }, 'INVALID_REQUEST'],
-    ['with descending ranges', { finished: [[9, 10], [7, 8]] }, 'INVALID_REQUEST'],
+    [
+      'with overlapping ranges',
+      {
+        finished: [
+          [7, 9],
+          [8, 10],
+        ],
+      },
+      'INVALID_REQUEST',
+    ],
+    [
+      'with descending ranges',
+      {
+        finished: [
+          [9, 10],
+          [7, 8],
+        ],
+      },
+      'INVALID_REQUEST',
+    ],
     ['with a range below the offset', { finished: [[4, 8]] }, 'INVALID_REQUEST'],
     ['with a range beyond the end', { finished: [[99, 101]] }, 'OFFSET_OUT_OF_RANGE'],
     ['with a range that is no number', { finished: [[Number.NaN, 8]] }, 'INVALID_REQUEST'],
@@ -105,7 +135,11 @@ describe('a commit', () => {
     const group = new GroupScenario({ orders: 4 }, { maxFinishedRanges: 2, maxOffsetsPerCommand: 2 });
     group.reply(join('A'));
     const [zero, one, two] = group.keys('orders/0', 'orders/1', 'orders/2') as [never, never, never];
-    const three: OffsetRange[] = [[10, 11], [12, 13], [14, 15]];
+    const three: OffsetRange[] = [
+      [10, 11],
+      [12, 13],
+      [14, 15],
+    ];
     expect(codes(group, 'A', 1, commitOf(zero, 5, three))).toEqual(['INVALID_REQUEST']);
     expect(codes(group, 'A', 1, commitOf(zero, 5, three.slice(1)))).toEqual(['ok']);
     expect(codes(group, 'A', 1, { ...commitOf(one, 5), metadata: 'é'.repeat(2_048) })).toEqual(['ok']);
@@ -156,7 +190,12 @@ describe('fencing of commits', () => {
 
   test('somebody outside commits to a group without members only, and makes it', () => {
     const group = new GroupScenario({ orders: 1 });
-    const outside = { type: 'commit' as const, memberId: '', memberEpoch: -1, offsets: [commitOf(group.key('orders/0'), 4)] };
+    const outside = {
+      type: 'commit' as const,
+      memberId: '',
+      memberEpoch: -1,
+      offsets: [commitOf(group.key('orders/0'), 4)],
+    };
     expect(group.lines({ ...outside, offsets: [{ ...outside.offsets[0]!, offset: 101 }] })).toEqual([]);
     expect(group.lines(outside)).toEqual(['group epoch 0', 'offset orders/0 = 4']);
     expect(group.lines(outside)).toEqual(['offset orders/0 = 4']);
@@ -180,7 +219,9 @@ describe('resetting and deleting', () => {
     expect(group.refusal(reset)).toBe('NON_EMPTY_GROUP');
     group.reply({ type: 'leave', memberId: 'A', memberEpoch: -1 });
     expect(group.lines(reset)).toEqual(['offset orders/0 = 60']);
-    expect(group.lines({ ...reset, offsets: [{ partition: zero, offset: null }] })).toEqual(['offset orders/0 deleted']);
+    expect(group.lines({ ...reset, offsets: [{ partition: zero, offset: null }] })).toEqual([
+      'offset orders/0 deleted',
+    ]);
     expect(group.refusal({ ...reset, offsets: [{ partition: zero, offset: -1 }] })).toBe('OFFSET_OUT_OF_RANGE');
   });
 

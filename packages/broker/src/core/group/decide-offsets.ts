@@ -62,18 +62,19 @@ export function decideCommit(
 function checkCommitter(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal | null {
   if (command.memberId !== '') return checkMember(state, command.memberId, command.memberEpoch);
   if (state === undefined || state.members.size === 0) return null;
-  return refuse('UNKNOWN_MEMBER_ID', `group ${command.groupId} has members, so that only they can commit; reset its offsets when it has none`);
+  return refuse(
+    'UNKNOWN_MEMBER_ID',
+    `group ${command.groupId} has members, so that only they can commit; reset its offsets when it has none`,
+  );
 }
 
-function checkHeld(
-  member: MemberState,
-  memberEpoch: number,
-  partition: PartitionKey,
-  label: string,
-): Refusal | null {
+function checkHeld(member: MemberState, memberEpoch: number, partition: PartitionKey, label: string): Refusal | null {
   const grantedAt = member.assigned.get(partition) ?? member.revoking.get(partition);
   if (grantedAt === undefined) {
-    return refuse('STALE_MEMBER_EPOCH', `member ${member.memberId} does not hold ${label}: nothing was committed for it`);
+    return refuse(
+      'STALE_MEMBER_EPOCH',
+      `member ${member.memberId} does not hold ${label}: nothing was committed for it`,
+    );
   }
   if (memberEpoch >= grantedAt) return null;
   const message = `member ${member.memberId} was granted ${label} at epoch ${grantedAt}: a commit of epoch ${memberEpoch} is from before`;

@@ -16,12 +16,7 @@ import {
   decideTopicsChanged,
   decideTouch,
 } from './decide-membership.ts';
-import {
-  decideCommit,
-  decideDeleteGroup,
-  decideDeleteOffsetsOfTopic,
-  decideResetOffsets,
-} from './decide-offsets.ts';
+import { decideCommit, decideDeleteGroup, decideDeleteOffsetsOfTopic, decideResetOffsets } from './decide-offsets.ts';
 import type { GroupState } from './group-state.ts';
 
 /**

@@ -2,6 +2,8 @@
  * Random lives of a group against what must always hold: joins, resumptions, leaves, crashes, releases, topics that come,
  * grow and go, and commits, also late ones of former holders.
  */
+// The model is the body of the one test below, too long to stand inside it.
+// oxlint-disable vitest/no-standalone-expect
 import type { PartitionKey } from '@naru/base';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
@@ -15,7 +17,7 @@ import { groupStateName } from './inspect.ts';
 
 const SEED = 1_251;
 /** NARU_TEST_LONG=1 makes it many. */
-const RUNS = process.env['NARU_TEST_LONG'] === '1' ? 5_000 : 150;
+const RUNS = process.env['NARU_TEST_LONG'] === '1' ? 2_000 : 150;
 const NAMES = ['a', 'b', 'c'];
 
 type Step =
@@ -82,13 +84,25 @@ class Model {
     const member = this.group.state?.members.get(memberId);
     switch (step.do) {
       case 'go-on':
-        this.#tell(step.who, { ...join(memberId, { ...identity(step.who), topics: [...(member?.topics ?? ['a'])] }), groupId: GROUP_ID, memberEpoch: epoch, owned: [...held] });
+        this.#tell(step.who, {
+          ...join(memberId, { ...identity(step.who), topics: [...(member?.topics ?? ['a'])] }),
+          groupId: GROUP_ID,
+          memberEpoch: epoch,
+          owned: [...held],
+        });
         break;
       case 'heartbeat':
         this.#heartbeat(step.who, client, step.release);
         break;
       case 'resubscribe':
-        this.#tell(step.who, { type: 'heartbeat', groupId: GROUP_ID, memberId, memberEpoch: epoch, owned: [...held], topics: step.topics });
+        this.#tell(step.who, {
+          type: 'heartbeat',
+          groupId: GROUP_ID,
+          memberId,
+          memberEpoch: epoch,
+          owned: [...held],
+          topics: step.topics,
+        });
         break;
       case 'leave':
         this.#decide({ type: 'leave', groupId: GROUP_ID, memberId, memberEpoch: -1 });
@@ -111,7 +125,8 @@ class Model {
   #join(who: number, topics: string[]): void {
     const { instanceId } = identity(who);
     // A static member is a new process with a new id, or the one that is still there under the same id.
-    const memberId = instanceId === null ? `m${who}` : (this.#clients.get(who)?.memberId ?? `m${who}-${++this.#incarnations}`);
+    const memberId =
+      instanceId === null ? `m${who}` : (this.#clients.get(who)?.memberId ?? `m${who}-${++this.#incarnations}`);
     this.#clients.set(who, { memberId, epoch: 0, held: new Set() });
     this.#tell(who, { ...join(memberId, { instanceId, topics }), groupId: GROUP_ID });
   }
@@ -180,7 +195,8 @@ class Model {
 
   #noteFree(partition: PartitionKey): void {
     const known = this.#holdings.get(partition);
-    if (known !== undefined && known.holder !== '') this.#holdings.set(partition, { holder: '', count: known.count + 1 });
+    if (known !== undefined && known.holder !== '')
+      this.#holdings.set(partition, { holder: '', count: known.count + 1 });
   }
 
   #check(before: ReadonlyMap<string, MemberState>, epochBefore: number): void {
@@ -232,12 +248,16 @@ class Model {
 
   /** Everybody that is still there releases what it is asked to, until nothing changes any more. */
   settle(): void {
-    for (const { memberId, memberEpoch } of [...(this.group.state?.members.values() ?? [])]) {
+    // Copies: members and clients change on the way.
+    const members = [...(this.group.state?.members.values() ?? [])];
+    for (const { memberId, memberEpoch } of members) {
       const present = [...this.#clients.values()].some((client) => client.memberId === memberId);
-      if (memberEpoch === LEFT_STATIC_EPOCH || !present) this.#decide({ type: 'timer', groupId: GROUP_ID, key: `session/${memberId}` });
+      if (memberEpoch === LEFT_STATIC_EPOCH || !present)
+        this.#decide({ type: 'timer', groupId: GROUP_ID, key: `session/${memberId}` });
     }
+    const clients = [...this.#clients.keys()];
     for (let round = 0; round < 2; round++) {
-      for (const who of [...this.#clients.keys()]) this.run({ do: 'heartbeat', who, release: 'all' });
+      for (const who of clients) this.run({ do: 'heartbeat', who, release: 'all' });
     }
   }
 }
@@ -251,12 +271,35 @@ const who = fc.nat(4);
 const subscriptions = fc.subarray(NAMES, { minLength: 1 });
 const steps: fc.Arbitrary<Step> = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant('join' as const), who, topics: subscriptions }) },
-  { weight: 8, arbitrary: fc.record({ do: fc.constant('heartbeat' as const), who, release: fc.constantFrom('all' as const, 'some' as const, 'none' as const) }) },
+  {
+    weight: 8,
+    arbitrary: fc.record({
+      do: fc.constant('heartbeat' as const),
+      who,
+      release: fc.constantFrom('all' as const, 'some' as const, 'none' as const),
+    }),
+  },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('resubscribe' as const), who, topics: subscriptions }) },
-  { weight: 4, arbitrary: fc.record({ do: fc.constantFrom('go-on' as const, 'leave' as const, 'leave-for-a-while' as const), who }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constantFrom('go-on' as const, 'leave' as const, 'leave-for-a-while' as const),
+      who,
+    }),
+  },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('commit' as const), age: fc.nat(20) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('time-out' as const), who, kind: fc.constantFrom('session' as const, 'revoke' as const, 'poll' as const) }) },
-  { weight: 2, arbitrary: fc.record({ do: fc.constant('topic' as const), name: fc.constantFrom(...NAMES), count: fc.nat(5) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant('time-out' as const),
+      who,
+      kind: fc.constantFrom('session' as const, 'revoke' as const, 'poll' as const),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant('topic' as const), name: fc.constantFrom(...NAMES), count: fc.nat(5) }),
+  },
 );
 
 test('no life of a group breaks its rules, and each settles in a complete assignment', () => {
@@ -287,9 +330,8 @@ test('no life of a group breaks its rules, and each settles in a complete assign
     }),
     { seed: SEED, numRuns: RUNS },
   );
-  console.log(seen);
   // The lives were worth living.
-  expect(seen.taken).toBeGreaterThan(500);
-  expect(seen.refused).toBeGreaterThan(500);
-  expect(seen.settled).toBeGreaterThan(200);
+  expect(seen.taken).toBeGreaterThan(RUNS);
+  expect(seen.refused).toBeGreaterThan(RUNS);
+  expect(seen.settled).toBeGreaterThan(RUNS / 2);
 });

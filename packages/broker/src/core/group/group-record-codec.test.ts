@@ -36,28 +36,32 @@ function members(memberId: string): fc.Arbitrary<MemberState> {
   });
 }
 
-const committed: fc.Arbitrary<CommittedOffset> = fc.record({
-  offset: fc.integer({ min: 0, max: 2 ** 50 }),
-  gaps: fc.array(fc.tuple(fc.integer({ min: 1, max: 2 ** 31 }), fc.integer({ min: 1, max: 1000 })), { maxLength: 6 }),
-  metadata: fc.string(),
-  leaderEpoch: fc.integer({ min: -1, max: 1000 }),
-  committedAtMs: fc.integer({ min: 0, max: 2 ** 45 }),
-}).map(({ gaps, ...rest }) => {
-  let end = rest.offset;
-  const finished: OffsetRange[] = gaps.map(([gap, length]) => {
-    const from = end + gap;
-    end = from + length;
-    return [from, end];
+const committed: fc.Arbitrary<CommittedOffset> = fc
+  .record({
+    offset: fc.integer({ min: 0, max: 2 ** 50 }),
+    gaps: fc.array(fc.tuple(fc.integer({ min: 1, max: 2 ** 31 }), fc.integer({ min: 1, max: 1000 })), { maxLength: 6 }),
+    metadata: fc.string(),
+    leaderEpoch: fc.integer({ min: -1, max: 1000 }),
+    committedAtMs: fc.integer({ min: 0, max: 2 ** 45 }),
+  })
+  .map(({ gaps, ...rest }) => {
+    let end = rest.offset;
+    const finished: OffsetRange[] = gaps.map(([gap, length]) => {
+      const from = end + gap;
+      end = from + length;
+      return [from, end];
+    });
+    return { ...rest, finished };
   });
-  return { ...rest, finished };
-});
 
 const groupIds = fc.string({ minLength: 1 });
 const records: fc.Arbitrary<GroupRecord> = fc.oneof(
   fc.record({
     kind: fc.constant('group' as const),
     groupId: groupIds,
-    value: fc.option(fc.record({ groupEpoch: int32, assignmentEpoch: int32, createdAtMs: fc.integer({ min: 0, max: 2 ** 45 }) })),
+    value: fc.option(
+      fc.record({ groupEpoch: int32, assignmentEpoch: int32, createdAtMs: fc.integer({ min: 0, max: 2 ** 45 }) }),
+    ),
   }),
   fc.string({ minLength: 1 }).chain((memberId) =>
     fc.record({
@@ -67,7 +71,12 @@ const records: fc.Arbitrary<GroupRecord> = fc.oneof(
       value: fc.option(members(memberId)),
     }),
   ),
-  fc.record({ kind: fc.constant('offset' as const), groupId: groupIds, partition: partitions, value: fc.option(committed) }),
+  fc.record({
+    kind: fc.constant('offset' as const),
+    groupId: groupIds,
+    partition: partitions,
+    value: fc.option(committed),
+  }),
 );
 
 test('a record is the same after encoding and decoding, and its lists keep their order', () => {

@@ -5,10 +5,22 @@
  * bytes. Unknown fields are passed over: a newer broker's additions do not stop an older one.
  */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { isTopicId, partitionKey, splitPartitionKey, toSafeInteger, topicIdFromBytes, topicIdToBytes } from '@naru/base';
+import {
+  isTopicId,
+  partitionKey,
+  splitPartitionKey,
+  toSafeInteger,
+  topicIdFromBytes,
+  topicIdToBytes,
+} from '@naru/base';
 import type { PartitionKey } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { GroupRecordKeySchema, GroupValueSchema, MemberValueSchema, OffsetValueSchema } from '@naru/protocol/group-records';
+import {
+  GroupRecordKeySchema,
+  GroupValueSchema,
+  MemberValueSchema,
+  OffsetValueSchema,
+} from '@naru/protocol/group-records';
 import type { AssignedPartition, MemberValue, OffsetValue } from '@naru/protocol/group-records';
 import type { CommittedOffset, GroupRecord, MemberState, OffsetRange } from './group-state.ts';
 
@@ -36,7 +48,10 @@ function encodeKey(record: GroupRecord): Uint8Array {
   const { groupId } = record;
   switch (record.kind) {
     case 'group':
-      return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject: { case: 'group', value: true } }));
+      return toBinary(
+        GroupRecordKeySchema,
+        create(GroupRecordKeySchema, { groupId, subject: { case: 'group', value: true } }),
+      );
     case 'member': {
       const subject = { case: 'memberId', value: record.memberId } as const;
       return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
@@ -83,7 +98,9 @@ function encodeMember(member: MemberState): Uint8Array {
   return toBinary(MemberValueSchema, message);
 }
 
-function encodeHeld(held: ReadonlyMap<PartitionKey, number>): { topicId: Uint8Array; partition: number; assignedEpoch: number }[] {
+function encodeHeld(
+  held: ReadonlyMap<PartitionKey, number>,
+): { topicId: Uint8Array; partition: number; assignedEpoch: number }[] {
   return [...held].map(([key, assignedEpoch]) => {
     const { topicId, partition } = splitPartitionKey(key);
     return { topicId: topicIdToBytes(topicId), partition, assignedEpoch };

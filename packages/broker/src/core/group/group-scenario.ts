@@ -133,7 +133,10 @@ export class GroupScenario {
     const { memberEpoch, joinEpoch, assigned, revoking, target } = record.value;
     const held = [...assigned].map(([key, epoch]) => `${this.names([key])[0]}@${epoch}`);
     const leaving = [...revoking].map(([key, epoch]) => `${this.names([key])[0]}@${epoch}`);
-    const parts = [`${record.memberId} epoch ${memberEpoch} since ${joinEpoch}`, `holds ${held.join(' ') || 'nothing'}`];
+    const parts = [
+      `${record.memberId} epoch ${memberEpoch} since ${joinEpoch}`,
+      `holds ${held.join(' ') || 'nothing'}`,
+    ];
     if (leaving.length > 0) parts.push(`gives up ${leaving.join(' ')}`);
     return [...parts, `target ${this.names(target).join(' ') || 'nothing'}`].join(', ');
   }
@@ -167,6 +170,13 @@ export function commitOf(
   partition: PartitionKey,
   offset: number,
   finished: readonly OffsetRange[] | null = [],
-): { partition: PartitionKey; offset: number; finished: readonly OffsetRange[] | null; metadata: string; leaderEpoch: number; endOffset: number } {
+): {
+  partition: PartitionKey;
+  offset: number;
+  finished: readonly OffsetRange[] | null;
+  metadata: string;
+  leaderEpoch: number;
+  endOffset: number;
+} {
   return { partition, offset, finished, metadata: '', leaderEpoch: -1, endOffset: 100 };
 }

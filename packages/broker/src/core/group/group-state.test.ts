@@ -12,7 +12,12 @@ function replay(records: Parameters<typeof evolveGroup>[1][]): GroupState | unde
 function busyGroup(): GroupScenario {
   const group = new GroupScenario({ orders: 4 });
   group.reply(join('A'));
-  group.reply({ type: 'commit', memberId: 'A', memberEpoch: 1, offsets: [commitOf(group.key('orders/1'), 7, [[9, 12]])] });
+  group.reply({
+    type: 'commit',
+    memberId: 'A',
+    memberEpoch: 1,
+    offsets: [commitOf(group.key('orders/1'), 7, [[9, 12]])],
+  });
   group.reply(join('B'));
   return group;
 }
@@ -44,5 +49,11 @@ test('a group is gone with its last record, and tombstones of what is gone chang
 test('partitions are ordered by topic, then by number and not by digits', () => {
   const group = new GroupScenario({ orders: 20, carts: 2 });
   const shuffled = group.keys('carts/0', 'orders/10', 'orders/9', 'orders/0', 'carts/1');
-  expect(group.names(shuffled.toSorted(comparePartitions))).toEqual(['orders/0', 'orders/9', 'orders/10', 'carts/0', 'carts/1']);
+  expect(group.names(shuffled.toSorted(comparePartitions))).toEqual([
+    'orders/0',
+    'orders/9',
+    'orders/10',
+    'carts/0',
+    'carts/1',
+  ]);
 });

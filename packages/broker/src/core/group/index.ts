@@ -2,13 +2,7 @@
 export * from './commands.ts';
 export { decideGroup, isRefusal } from './decide.ts';
 export { timersAfterRecovery } from './decide-membership.ts';
-export {
-  changedMembers,
-  describeGroup,
-  fetchOffsets,
-  groupStateName,
-  memberView,
-} from './inspect.ts';
+export { changedMembers, describeGroup, fetchOffsets, groupStateName, memberView } from './inspect.ts';
 export type { GroupDescription, GroupStateName, MemberDescription } from './inspect.ts';
 export { decodeGroupRecord, encodeGroupRecord } from './group-record-codec.ts';
 export type { EncodedGroupRecord } from './group-record-codec.ts';

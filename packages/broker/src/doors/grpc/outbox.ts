@@ -9,6 +9,7 @@ export class Outbox<T> implements AsyncIterable<T> {
   #wake: (() => void) | null = null;
   #ended = false;
   #error: unknown = null;
+  #onEmptied: (() => void)[] = [];
 
   get length(): number {
     return this.#items.length;
@@ -26,11 +27,13 @@ export class Outbox<T> implements AsyncIterable<T> {
     this.#ended = true;
     this.#error = error;
     this.#wake?.();
+    for (const resume of this.#onEmptied.splice(0)) resume();
   }
 
   /** Everything that waits; waits for something; null at the end. */
   async takeAll(): Promise<T[] | null> {
     while (this.#items.length === 0) {
+      for (const resume of this.#onEmptied.splice(0)) resume();
       if (this.#ended) {
         if (this.#error !== null) throw this.#error;
         return null;
@@ -43,6 +46,12 @@ export class Outbox<T> implements AsyncIterable<T> {
     const items = this.#items;
     this.#items = [];
     return items;
+  }
+
+  /** Resolves when everything that was put in was taken, and the taker came back for more; at the end too. */
+  emptied(): Promise<void> {
+    if (this.#ended) return Promise.resolve();
+    return new Promise((resolve) => this.#onEmptied.push(resolve));
   }
 
   async *[Symbol.asyncIterator](): AsyncIterator<T> {

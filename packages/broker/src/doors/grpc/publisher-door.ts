@@ -15,7 +15,8 @@ import {
   type PublishStreamResponse,
 } from '@naru/protocol/proto';
 import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
-import { MAX_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
+import { ByteBudget } from '../../service/byte-budget.ts';
+import { MAX_IN_FLIGHT_BYTES, MAX_TOTAL_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
 import type { PlainRecord, PublishService } from '../../service/publish.ts';
 import { Outbox } from './outbox.ts';
@@ -30,6 +31,7 @@ export interface PublisherDoorOptions {
 
 export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   readonly #options: PublisherDoorOptions;
+  readonly #inFlight = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
 
   constructor(options: PublisherDoorOptions) {
     this.#options = options;
@@ -66,7 +68,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
 
   async *publishStream(requests: AsyncIterable<PublishStreamRequest>, context: HandlerContext): AsyncIterable<PublishStreamResponse> {
     const acks = new Outbox<PublishAck>();
-    const session = new ProducerSession(this.#options.shard, ({ correlationId, baseOffset, refusal }) => {
+    const session = new ProducerSession(this.#options.shard, this.#inFlight, ({ correlationId, baseOffset, refusal }) => {
       const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
       acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
       if (finished && session.inFlight === 0) acks.end();
@@ -117,8 +119,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
       if (message.case !== 'batch') throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
       const { correlationId, topicId, partition, records } = message.value;
       session.take(correlationId, topicId, partition, records);
-      const ready = session.ready();
-      if (ready !== null) await ready;
+      for (let ready = session.ready(); ready !== null; ready = session.ready()) await ready;
     }
   }
 }

@@ -9,6 +9,7 @@ import {
   type SubscribeResponse,
   type SubscriberService,
 } from '@naru/protocol/proto';
+import { ByteBudget } from '../../service/byte-budget.ts';
 import {
   SubscriberSession,
   type JoinRequest,
@@ -22,20 +23,26 @@ import { toConnectError, toErrorMessage } from './wire-errors.ts';
 /** Commits, seeks and releases of one stream that are being carried out. */
 const MAX_CONCURRENT_REQUESTS = 1_000;
 
+/** Records of all subscribers that were read and wait for their connections. */
+const MAX_HELD_BYTES = 128 * 1024 * 1024;
+
 /** The address of a call's client. */
 export type PeerOf = (context: HandlerContext) => string;
 
 export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
-  readonly #options: Omit<SubscriberSessionOptions, 'emit'>;
+  readonly #options: Omit<SubscriberSessionOptions, 'emit' | 'room'>;
   readonly #peerOf: PeerOf;
+  /** Records that were read and not yet taken by the transport. */
+  readonly #held = new ByteBudget(MAX_HELD_BYTES);
 
-  constructor(options: Omit<SubscriberSessionOptions, 'emit'>, peerOf: PeerOf) {
+  constructor(options: Omit<SubscriberSessionOptions, 'emit' | 'room'>, peerOf: PeerOf) {
     this.#options = options;
     this.#peerOf = peerOf;
   }
 
   async *subscribe(requests: AsyncIterable<SubscribeRequest>, context: HandlerContext): AsyncIterable<SubscribeResponse> {
-    const outbox = new Outbox<SubscribeResponse>();
+    const outbox = new Outbox<SessionEvent>();
+    let heldBytes = 0;
     const iterator = requests[Symbol.asyncIterator]();
     let session: SubscriberSession | null = null;
     try {
@@ -44,9 +51,15 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
       if (message?.case !== 'join') throw new NaruError('INVALID_REQUEST', 'the first message of a subscription must be `join`');
       const emit = (event: SessionEvent): void => {
         if (event.type === 'ended') outbox.end(event.error);
-        else outbox.push(create(SubscribeResponseSchema, { message: toWire(event) }));
+        else outbox.push(event);
+        if (event.type === 'records') {
+          heldBytes += recordBytes(event);
+          this.#held.take(recordBytes(event));
+        }
       };
-      const joined = new SubscriberSession(toJoinRequest(message.value, this.#peerOf(context)), { ...this.#options, emit });
+      // Records are read for a subscriber only once it took the last ones, so that a slow one costs little memory.
+      const room = (): Promise<void> | null => (heldBytes > 0 ? outbox.emptied() : this.#held.room());
+      const joined = new SubscriberSession(toJoinRequest(message.value, this.#peerOf(context)), { ...this.#options, emit, room });
       session = joined;
       const serving = joined.open().then(() => serve(iterator, joined, (error) => outbox.end(error)));
       // A client that closes its side without leaving is gone: the stream ends, the membership goes on for a while.
@@ -54,11 +67,18 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
         () => outbox.end(),
         (error: unknown) => outbox.end(error),
       );
-      yield* outbox;
+      for await (const event of outbox) {
+        if (event.type === 'ended') continue;
+        yield create(SubscribeResponseSchema, { message: toWire(event) });
+        if (event.type !== 'records') continue;
+        heldBytes -= recordBytes(event);
+        this.#held.release(recordBytes(event));
+      }
     } catch (error) {
       if (context.signal.aborted) return;
       throw toConnectError(error);
     } finally {
+      this.#held.release(heldBytes);
       session?.disconnected();
     }
   }
@@ -142,6 +162,12 @@ function toJoinRequest(join: Join, clientHost: string): JoinRequest {
       nextOffset: wireInteger(nextOffset, 'an offset'),
     })),
   };
+}
+
+function recordBytes(event: Extract<SessionEvent, { type: 'records' }>): number {
+  let bytes = 0;
+  for (const { batches } of event.partitions) for (const batch of batches) bytes += batch.length;
+  return bytes;
 }
 
 type WireMessage = NonNullable<MessageInitShape<typeof SubscribeResponseSchema>['message']>;

@@ -10,8 +10,8 @@ import { connectNodeAdapter } from '@connectrpc/connect-node';
 import type { Logger } from '@naru/base';
 
 /** A stream's flow-control window: several poll answers or batches, so that one round trip does not bound throughput. */
-const STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES = 16 * 1024 * 1024;
+const STREAM_WINDOW_BYTES = 1 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES = 2 * 1024 * 1024;
 /** Frames larger than the default cost less for each byte. */
 const MAX_FRAME_BYTES = 256 * 1024;
 const MAX_STREAMS_PER_CONNECTION = 1_000;

@@ -69,6 +69,11 @@ export class Checkpointer<T extends JournalOperation> {
     return this.#count;
   }
 
+  /** Settles when no checkpoint is under way. */
+  async idle(): Promise<void> {
+    await this.#turn;
+  }
+
   /**
    * Takes `snapshot` as the state after everything submitted so far.
    *

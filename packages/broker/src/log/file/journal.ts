@@ -37,7 +37,7 @@ export interface JournalOptions<T extends JournalOperation> {
   readonly limits: FileLogLimits;
   readonly clock: Clock;
   readonly onDurable: (operations: readonly T[]) => void;
-  /** The write failed; `operations` are all that were not durable. Called once. */
+  /** The write failed, or {@link Journal.fail} was called; `operations` are all that were not durable. */
   readonly onFailure: (error: unknown, operations: readonly T[]) => void;
 }
 
@@ -47,8 +47,9 @@ export class Journal<T extends JournalOperation> {
   #barriers = 0;
   #sequence: number;
   #running = false;
+  #cycle: Promise<void> | null = null;
   #failure: Error | null = null;
-  #scratch = new Uint8Array(COPY_BYTES);
+  #scratch: Uint8Array = new Uint8Array(COPY_BYTES);
   #pendingBytes = 0;
   #cycles = 0;
   #commitMs = 0;
@@ -107,11 +108,23 @@ export class Journal<T extends JournalOperation> {
     if (!this.#running) this.#rejectAll([]);
   }
 
+  /** Settles when no write is under way any more. */
+  async idle(): Promise<void> {
+    while (this.#cycle !== null) await this.#cycle;
+  }
+
   #wake(): void {
     if (this.#running) return;
     this.#running = true;
     // Everything that is called in the same turn goes into one frame.
-    queueMicrotask(() => void this.#run());
+    this.#cycle = Promise.resolve()
+      .then(() => this.#run())
+      .finally(() => {
+        this.#running = false;
+        this.#cycle = null;
+        if (this.#failure !== null) this.#rejectAll([]);
+        else if (this.#queue.length > 0) this.#wake();
+      });
   }
 
   async #run(): Promise<void> {
@@ -123,15 +136,12 @@ export class Journal<T extends JournalOperation> {
         await this.#write(operations);
       } catch (error) {
         this.#failure ??= error instanceof Error ? error : new Error(String(error));
-        this.#running = false;
         this.#rejectAll(operations);
         return;
       }
       for (const operation of operations) this.#pendingBytes -= footprint(operation);
       this.#options.onDurable(operations);
     }
-    this.#running = false;
-    if (this.#failure !== null) this.#rejectAll([]);
   }
 
   #passBarriers(): void {
@@ -210,7 +220,7 @@ export class Journal<T extends JournalOperation> {
       }
       return [scratch.fill(0, at, frameBytes).subarray(0, frameBytes)];
     }
-    const buffers = [scratch.subarray(0, headBytes)];
+    const buffers: Uint8Array[] = [scratch.subarray(0, headBytes)];
     for (const operation of operations) {
       for (const entry of operation.entries) buffers.push(entry.records);
     }
@@ -223,6 +233,7 @@ export class Journal<T extends JournalOperation> {
     const failure = this.#failure as Error;
     const operations = [...first];
     const queue = this.#queue;
+    if (operations.length === 0 && queue.length === 0) return;
     this.#queue = [];
     for (const item of queue) if (!('reached' in item)) operations.push(item);
     this.#pendingBytes = 0;

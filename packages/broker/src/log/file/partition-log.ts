@@ -140,7 +140,8 @@ export class PartitionLog {
 
   /** The physical side of a checkpoint, as it is now. */
   checkpointState(logStartOffset: number, endOffset: number): CheckpointPartition {
-    const segments = this.segments.map((segment) => segment.state());
+    // What lies below the log start offset is being removed.
+    const segments = this.segments.slice(this.expiredSegments()).map((segment) => segment.state());
     return { key: this.key, logStartOffset, endOffset, fileEndOffset: this.writtenEnd, segments };
   }
 }

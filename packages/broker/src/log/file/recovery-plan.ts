@@ -118,13 +118,13 @@ export class RecoveryPlan {
   }
 
   async #planSegments(partition: CheckpointPartition, log: PartitionLog, cut: number): Promise<void> {
-    const { highestDeleteBefore } = this.#history.of(partition.key);
+    const expiredBelow = Math.max(this.#history.of(partition.key).highestDeleteBefore, partition.logStartOffset);
     const names = await this.#disk.list(log.directory);
     const kept = partition.segments.filter((segment) => segment.baseOffset < cut);
     for (const [i, state] of kept.entries()) {
       const end = kept[i + 1]?.baseOffset ?? cut;
       if (!names.includes(`${segmentName(state.baseOffset)}.log`)) {
-        if (end <= highestDeleteBefore) continue;
+        if (end <= expiredBelow) continue;
         const path = `${log.directory}/${segmentName(state.baseOffset)}.log`;
         throw damaged(path, 0, `the file is missing; it holds offsets ${state.baseOffset} to ${end - 1}`);
       }

@@ -5,13 +5,12 @@
  *
  * A partition may lose segments while a read waits for the disk: the caller compares the partition's epoch and asks again.
  */
-import type { DiskFile } from '@naru/base';
+import type { Disk, DiskFile } from '@naru/base';
 import { diskErrorCode } from '@naru/base';
 import { isNaruError } from '@naru/protocol';
 import { BATCH_HEADER_BYTES } from '@naru/protocol/batch';
 import type { StoredBatch } from '../log-store.ts';
 import { readWholeFile } from './checkpoint.ts';
-import type { Disk } from '@naru/base';
 import type { HandleCache } from './handle-cache.ts';
 import type { FileLogLimits } from './limits.ts';
 import type { PartitionLog } from './partition-log.ts';
@@ -196,7 +195,10 @@ export class SegmentReader {
   }
 }
 
-/** Position, from `from` on, of the first batch at `offset` or beyond it; `to` when there is none. */
+/**
+ * Position, from `from` on, of the first batch at `offset` or beyond it; `to` when there is none. Bytes after the batch that
+ * ends right before `offset` are not looked at: after a crash they may be anything.
+ */
 export async function positionInFile(
   file: DiskFile,
   path: string,
@@ -206,8 +208,8 @@ export async function positionInFile(
 ): Promise<number> {
   let position = to;
   await walkBatches(file, path, from, to, (header) => {
-    if (header.baseOffset < offset) return undefined;
-    position = header.position;
+    if (header.lastOffset + 1 < offset) return undefined;
+    position = header.baseOffset >= offset ? header.position : header.position + header.sizeBytes;
     return false;
   });
   return position;

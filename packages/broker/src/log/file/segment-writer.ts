@@ -41,6 +41,7 @@ export class SegmentWriter {
   /** Partitions with work, in turn. */
   #queue: PartitionLog[] = [];
   #running = false;
+  #stopWaiters: (() => void)[] = [];
   #stopped: Error | null = null;
   #waiters: Waiter[] = [];
   #unwrittenBytes = 0;
@@ -108,6 +109,11 @@ export class SegmentWriter {
     for (const { reject } of this.#waiters.splice(0)) reject(reason);
   }
 
+  /** After {@link stop}: settles when the step under way is over. */
+  stopped(): Promise<void> {
+    return this.#running ? new Promise((resolve) => this.#stopWaiters.push(resolve)) : Promise.resolve();
+  }
+
   async #run(): Promise<void> {
     for (let roundLeft = 0; this.#stopped === null; roundLeft--) {
       if (roundLeft <= 0) {
@@ -131,6 +137,7 @@ export class SegmentWriter {
     }
     this.#running = false;
     this.#progress();
+    for (const wake of this.#stopWaiters.splice(0)) wake();
   }
 
   /** Lets a little data become more. */
