@@ -177,8 +177,8 @@ async function start(
     limits: { maxBatchBytes: config.log.maxBatchBytes, maxProducers: config.limits.producersPerPartition },
     groupLimits: {
       maxMembers: config.groups.maxMembers,
-      defaultSessionTimeoutMs: config.groups.sessionTimeout,
-      defaultMaxPollIntervalMs: config.groups.maxPollInterval,
+      defaultSessionTimeoutMs: config.groups.sessionTimeoutMs,
+      defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
     },
     onFailed: fail,
   });
@@ -267,7 +267,7 @@ function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }
       journalBytes: log.journalBytes,
       checkpointBytes: log.checkpointBytes,
       segmentBytes: log.segmentBytes,
-      segmentAgeMs: log.segmentAge,
+      segmentAgeMs: log.segmentAgeMs,
       cacheBytes: log.cacheBytes,
     },
   });

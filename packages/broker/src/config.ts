@@ -46,7 +46,7 @@ export const brokerSchema = z.strictObject({
       /** Bytes of a segment until the next begins. */
       segmentBytes: byteSize(64 * 1024).prefault('128MiB'),
       /** Age of a segment's first record until the next begins. */
-      segmentAge: duration(1_000).prefault('7d'),
+      segmentAgeMs: duration(1_000).prefault('7d'),
       /** Memory for recent batches, so that subscribers that keep up never wait for the disk. */
       cacheBytes: byteSize(MIB).prefault('128MiB'),
       /** Memory that the memory storage may fill before it refuses. */
@@ -56,8 +56,8 @@ export const brokerSchema = z.strictObject({
   groups: z
     .strictObject({
       /** Used when a member does not say. */
-      sessionTimeout: duration(1_000).prefault('45s'),
-      maxPollInterval: duration(1_000).prefault('5m'),
+      sessionTimeoutMs: duration(1_000).prefault('45s'),
+      maxPollIntervalMs: duration(1_000).prefault('5m'),
       maxMembers: count(1, 100_000).default(1_000),
     })
     .prefault({}),

@@ -1,3 +1,3 @@
 /** The broker, for running inside a process: tests of any application that speaks Naru or Kafka use it in place of a container. */
 export { Broker, VERSION, type BrokerAddress, type BrokerSurroundings } from './broker.ts';
-export { brokerConfig, loadBrokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+export { brokerConfig, brokerSchema, loadBrokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';

@@ -50,6 +50,8 @@ export class OutgoingBatch {
   /** Send it without waiting for more records. */
   urgent = false;
   baseSequence = -1;
+  /** Counts the batches of its partition. */
+  ordinal = 0;
   /** While it is on a stream. */
   correlationId = 0;
   sentMs = 0;

@@ -56,6 +56,7 @@ export class PartitionQueue {
   #producerId = -1;
   #epoch = 0;
   #nextSequence = 0;
+  #nextOrdinal = 0;
   /** Size of the batch that was closed last, before compression. */
   lastBatchBytes = 0;
   /** Error answers in a row. */
@@ -112,13 +113,14 @@ export class PartitionQueue {
       if (batch.state === 'unknown') return batch;
       if (batch.state === 'unstored' && !this.#newEpochDue) return batch;
     }
-    if (this.#newEpochDue || this.#inFlight.length >= this.options.maxInFlight) return null;
+    if (this.#newEpochDue || this.#isWindowFull()) return null;
     const batch = this.#takeUnbuilt(nowMs);
     if (batch === null) return null;
     const { compression, codecs } = this.options;
     const identity = { producerId, producerEpoch: this.#epoch, baseSequence: this.#nextSequence };
     if (!batch.build({ ...identity, compression }, codecs)) return batch;
     this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCES;
+    batch.ordinal = this.#nextOrdinal++;
     this.#inFlight.push(batch);
     return batch;
   }
@@ -228,6 +230,15 @@ export class PartitionQueue {
       batch.state = 'unstored';
       this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCES;
     }
+  }
+
+  /**
+   * Counted from the oldest unanswered batch, also where later ones have been answered: should it have to be sent again,
+   * the broker must still remember it.
+   */
+  #isWindowFull(): boolean {
+    const oldest = this.#inFlight[0];
+    return oldest !== undefined && this.#nextOrdinal - oldest.ordinal >= this.options.maxInFlight;
   }
 
   #takeUnbuilt(nowMs: number): OutgoingBatch | null {

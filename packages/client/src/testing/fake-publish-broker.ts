@@ -77,15 +77,9 @@ export class FakePublishBroker implements Transport {
     while (partitions.length < partitionCount) partitions.push(newPartition());
   }
 
-  /** The newest stream. */
-  get stream(): FakePublishStream {
-    const stream = this.streams.at(-1);
-    if (stream === undefined) throw new Error('no stream was opened');
-    return stream;
-  }
-
+  /** Breaks the newest stream, if there is one. */
   breakStream(): void {
-    this.stream.break(new NaruError('NETWORK', 'connection reset'));
+    this.streams.at(-1)?.break(new NaruError('NETWORK', 'connection reset'));
   }
 
   openPublishStream(): PublishStream {
@@ -172,6 +166,7 @@ export class FakePublishBroker implements Transport {
       const repeated = known.batches.find((stored) => stored.first === first && stored.last === last);
       if (repeated !== undefined) return repeated.baseOffset;
       const expected = ((known.batches.at(-1)?.last ?? -1) + 1) % 2 ** 31;
+      if ((expected - first + 2 ** 31) % 2 ** 31 < 2 ** 30 && first !== expected) return 'DUPLICATE_SEQUENCE_NUMBER';
       if (first !== expected) return 'OUT_OF_ORDER_SEQUENCE_NUMBER';
     }
     const baseOffset = partition.records.length;

@@ -167,18 +167,23 @@ class FileLogStore implements LogStore {
     this.#logger.info({ partitions: this.#state.logs.size, frames: found.scan.frames.length }, 'log recovered');
   }
 
-  async create(key: PartitionKey, logStartOffset = 0): Promise<void> {
-    this.#assertUsable();
-    assert(!this.#state.logs.has(key) && !this.#creating.has(key), `partition ${key} exists`);
-    const log = this.#state.prepare(key, logStartOffset);
-    this.#creating.set(key, log);
-    return this.#submit(ENTRY.create, log, logStartOffset);
+  // These are no async functions: promises settle in the order of the calls, to the microtask.
+  create(key: PartitionKey, logStartOffset = 0): Promise<void> {
+    return this.#checked(() => {
+      this.#assertUsable();
+      assert(!this.#state.logs.has(key) && !this.#creating.has(key), `partition ${key} exists`);
+      const log = this.#state.prepare(key, logStartOffset);
+      this.#creating.set(key, log);
+      return this.#submit(ENTRY.create, log, logStartOffset);
+    });
   }
 
-  async delete(key: PartitionKey): Promise<void> {
-    const log = this.#require(key);
-    log.deleteSubmitted = true;
-    return this.#submit(ENTRY.delete, log, 0);
+  delete(key: PartitionKey): Promise<void> {
+    return this.#checked(() => {
+      const log = this.#require(key);
+      log.deleteSubmitted = true;
+      return this.#submit(ENTRY.delete, log, 0);
+    });
   }
 
   append(entries: readonly AppendEntry[]): Promise<void> {
@@ -224,18 +229,30 @@ class FileLogStore implements LogStore {
     }
   }
 
-  async truncate(key: PartitionKey, endOffset: number): Promise<void> {
-    const log = this.#require(key);
-    assert(endOffset >= log.submittedStart, `truncate of ${key} to ${endOffset}, below its log start offset`);
-    log.submittedEnd = Math.min(log.submittedEnd, endOffset);
-    return this.#submit(ENTRY.truncate, log, endOffset);
+  truncate(key: PartitionKey, endOffset: number): Promise<void> {
+    return this.#checked(() => {
+      const log = this.#require(key);
+      assert(endOffset >= log.submittedStart, `truncate of ${key} to ${endOffset}, below its log start offset`);
+      log.submittedEnd = Math.min(log.submittedEnd, endOffset);
+      return this.#submit(ENTRY.truncate, log, endOffset);
+    });
   }
 
-  async deleteBefore(key: PartitionKey, offset: number): Promise<void> {
-    const log = this.#require(key);
-    assert(offset <= log.submittedEnd, `deleteBefore of ${key} to ${offset}, beyond its end offset`);
-    log.submittedStart = Math.max(log.submittedStart, offset);
-    return this.#submit(ENTRY.deleteBefore, log, offset);
+  deleteBefore(key: PartitionKey, offset: number): Promise<void> {
+    return this.#checked(() => {
+      const log = this.#require(key);
+      assert(offset <= log.submittedEnd, `deleteBefore of ${key} to ${offset}, beyond its end offset`);
+      log.submittedStart = Math.max(log.submittedStart, offset);
+      return this.#submit(ENTRY.deleteBefore, log, offset);
+    });
+  }
+
+  #checked(submit: () => Promise<void>): Promise<void> {
+    try {
+      return submit();
+    } catch (error) {
+      return Promise.reject(error as Error);
+    }
   }
 
   #submit(type: EntryType, log: PartitionLog, offset: number): Promise<void> {
@@ -329,8 +346,10 @@ class FileLogStore implements LogStore {
         this.#reader.read(log, offset, maxBytes, Math.min(limitOffset, filesEnd)),
       );
       if (batches === 'changed') continue;
-      if (batches.length > 0 || limitOffset <= filesEnd) return batches;
-      offset = filesEnd;
+      const last = batches.at(-1);
+      if (last === undefined && limitOffset > filesEnd) offset = filesEnd;
+      else if (last?.lastOffset !== filesEnd - 1 || log.tailStart !== filesEnd) return batches;
+      else return withTail(batches, log, filesEnd, maxBytes, limitOffset);
     }
   }
 
@@ -457,4 +476,21 @@ class FileLogStore implements LogStore {
       cacheMisses: this.#cacheMisses,
     };
   }
+}
+
+/** `batches`, which reach the tail, and what of the tail still fits. */
+function withTail(
+  batches: StoredBatch[],
+  log: PartitionLog,
+  tailStart: number,
+  maxBytes: number,
+  limitOffset: number,
+): StoredBatch[] {
+  let bytes = batches.reduce((sum, batch) => sum + batch.records.length, 0);
+  for (const batch of log.tail.collect(tailStart, maxBytes - bytes, limitOffset)) {
+    bytes += batch.records.length;
+    if (bytes > maxBytes) break;
+    batches.push(batch);
+  }
+  return batches;
 }

@@ -1,0 +1,34 @@
+/** A broker in a process of its own. */
+import { Broker } from '@naru/broker';
+
+export interface BrokerOptions {
+  readonly storage: 'file' | 'memory';
+  /** Of the file storage. */
+  readonly data: string;
+}
+
+export async function openBroker({ storage, data }: BrokerOptions) {
+  const broker = await Broker.start({ storage, data, port: 0, logLevel: 'warn' });
+  const failed = broker.failed.then((error) => {
+    throw error;
+  });
+  failed.catch((error: unknown) => console.error('the broker failed:', error));
+  return {
+    ready: { bootstrap: broker.bootstrap },
+    commands: {
+      /** Everything on /metrics that has a value and no labels. */
+      metrics: () => readMetrics(`http://${broker.bootstrap}/metrics`),
+    },
+    close: () => broker.close(),
+  };
+}
+
+async function readMetrics(url: string): Promise<Record<string, number>> {
+  const text = await (await fetch(url)).text();
+  const found: Record<string, number> = {};
+  for (const line of text.split('\n')) {
+    const match = /^(\w+) (\S+)$/.exec(line);
+    if (match !== null) found[match[1] as string] = Number(match[2]);
+  }
+  return found;
+}

@@ -1,0 +1,114 @@
+/** Publishes with the SDK. */
+import { connect, serdes } from '@naru/client';
+import type { Naru } from '@naru/client';
+import { latencyHistogram, latencyOf, recordMs, sharedNowMs } from '../measurement.ts';
+import type { LoadResult } from '../measurement.ts';
+import { VALUE_BYTES, keys, values } from '../payload.ts';
+import { pace } from './pace.ts';
+
+/** Events between looks at the clock. */
+const EVENTS_PER_LOOK = 64;
+
+export interface PublisherOptions {
+  readonly bootstrap: string;
+  readonly topic: string;
+  readonly partitions: number;
+}
+
+export async function openPublisher({ bootstrap, topic, partitions }: PublisherOptions) {
+  const naru = await connect({ brokers: [bootstrap], clientId: 'bench' });
+  await naru.admin.createTopic(topic, { partitions });
+  const load = new PublishLoad(naru, topic);
+  return {
+    ready: {},
+    commands: {
+      /** As fast as it goes for `seconds`, and until the last is stored. */
+      enqueueFor: ({ seconds }: { seconds: number }) => load.enqueue({ seconds, events: Number.POSITIVE_INFINITY }),
+      enqueueSome: ({ events }: { events: number }) => load.enqueue({ seconds: Number.POSITIVE_INFINITY, events }),
+      /** One at a time, each awaited, the next `pauseMs` after the one before. */
+      publishAwaited: ({ seconds, pauseMs }: { seconds: number; pauseMs: number }) => load.awaited(seconds, pauseMs),
+      /** At a rate, stamped with the time. */
+      publishPaced: ({ seconds, perSecond }: { seconds: number; perSecond: number }) => load.paced(seconds, perSecond),
+      /** Events stored in the topic, as the broker counts them. */
+      stored: () => load.stored(),
+    },
+    close: () => naru.close(),
+  };
+}
+
+class PublishLoad {
+  readonly #naru: Naru;
+  readonly #topic: string;
+  readonly #values = values();
+  readonly #keys = keys();
+  #next = 0;
+
+  constructor(naru: Naru, topic: string) {
+    this.#naru = naru;
+    this.#topic = topic;
+  }
+
+  async enqueue({ seconds, events }: { seconds: number; events: number }): Promise<LoadResult> {
+    const naru = this.#naru;
+    const startMs = performance.now();
+    const endMs = startMs + seconds * 1_000;
+    let sent = 0;
+    while (sent < events && performance.now() < endMs) {
+      const goal = Math.min(events, sent + EVENTS_PER_LOOK);
+      while (sent < goal) {
+        const { value, key } = this.#event();
+        if (naru.enqueue(this.#topic, value, { key, serde: serdes.bytes })) sent += 1;
+        else await naru.ready();
+      }
+    }
+    await naru.flush();
+    return { events: sent, bytes: sent * VALUE_BYTES, seconds: (performance.now() - startMs) / 1_000 };
+  }
+
+  async awaited(seconds: number, pauseMs: number): Promise<LoadResult> {
+    const histogram = latencyHistogram();
+    const startMs = performance.now();
+    const endMs = startMs + seconds * 1_000;
+    let sent = 0;
+    for (; performance.now() < endMs; sent++) {
+      const { value, key } = this.#event();
+      const beginMs = performance.now();
+      await this.#naru.publish(this.#topic, value, { key, serde: serdes.bytes });
+      recordMs(histogram, performance.now() - beginMs);
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+    const elapsed = (performance.now() - startMs) / 1_000;
+    return { events: sent, bytes: sent * VALUE_BYTES, seconds: elapsed, latency: latencyOf(histogram) };
+  }
+
+  async paced(seconds: number, perSecond: number): Promise<LoadResult> {
+    const histogram = latencyHistogram();
+    const pending: Promise<void>[] = [];
+    const startMs = performance.now();
+    const sent = await pace(seconds, perSecond, () => {
+      const { key } = this.#event();
+      const value = new Uint8Array(VALUE_BYTES);
+      new DataView(value.buffer).setFloat64(0, sharedNowMs());
+      const beginMs = performance.now();
+      const published = this.#naru.publish(this.#topic, value, { key, serde: serdes.bytes });
+      pending.push(published.then(() => recordMs(histogram, performance.now() - beginMs)));
+    });
+    await Promise.all(pending);
+    const elapsed = (performance.now() - startMs) / 1_000;
+    return { events: sent, bytes: sent * VALUE_BYTES, seconds: elapsed, latency: latencyOf(histogram) };
+  }
+
+  async stored(): Promise<number> {
+    const { partitionDetails } = await this.#naru.admin.describeTopic(this.#topic);
+    return partitionDetails.reduce((sum, { highWatermark }) => sum + Number(highWatermark), 0);
+  }
+
+  #event(): { value: Uint8Array; key: string } {
+    const index = this.#next;
+    this.#next += 1;
+    return {
+      value: this.#values[index % this.#values.length] as Uint8Array,
+      key: this.#keys[index % this.#keys.length] as string,
+    };
+  }
+}

@@ -1,0 +1,66 @@
+/** All runs of a comparison, and what they say together. */
+import type { Latency, Measurement } from './measurement.ts';
+import type { Comparison, Scenario } from './scenario.ts';
+
+export interface ScenarioResult {
+  readonly scenario: Scenario;
+  readonly runs: readonly Measurement[];
+  /** The run in the middle: by throughput, or by p50. */
+  readonly median: Measurement;
+}
+
+export interface ComparisonResult {
+  readonly comparison: Comparison;
+  readonly subjects: readonly ScenarioResult[];
+  readonly limits: readonly ScenarioResult[];
+}
+
+export function scenarioResult(scenario: Scenario, kind: Comparison['kind'], runs: readonly Measurement[]): ScenarioResult {
+  const sorted = [...runs].sort((a, b) => figure(kind, a) - figure(kind, b));
+  const median = sorted[Math.floor(sorted.length / 2)] as Measurement;
+  return { scenario, runs, median };
+}
+
+/** What a kind of scenario is about: bytes a second, or the median's milliseconds. */
+export function figure(kind: Comparison['kind'], { bytes, seconds, latency }: Measurement): number {
+  return kind === 'throughput' ? bytes / seconds : (latency?.p50 ?? 0);
+}
+
+/** How the medians of subject and limit relate, above 1 where the subject moves more or takes longer. */
+export interface Ratio {
+  readonly subject: string;
+  readonly limit: string;
+  readonly ratio: number;
+  /** Of latencies only. */
+  readonly p99Ratio?: number | undefined;
+}
+
+export function ratios({ comparison: { kind }, subjects, limits }: ComparisonResult): Ratio[] {
+  return subjects.flatMap((subject) =>
+    limits.map((limit) => ({
+      subject: subject.scenario.name,
+      limit: limit.scenario.name,
+      ratio: figure(kind, subject.median) / figure(kind, limit.median),
+      ...(kind === 'latency' ? { p99Ratio: part(subject, 'p99') / part(limit, 'p99') } : {}),
+    })),
+  );
+}
+
+export interface Verdict {
+  readonly target: string;
+  readonly isReached: boolean;
+}
+
+export function verdicts({ comparison, subjects, limits }: ComparisonResult): Verdict[] {
+  return comparison.targets.flatMap(({ subject, limit, what, isReached }) => {
+    const of = (results: readonly ScenarioResult[], name: string): Measurement | undefined =>
+      results.find(({ scenario }) => scenario.name === name)?.median;
+    const [measured, bare] = [of(subjects, subject), of(limits, limit)];
+    if (measured === undefined || bare === undefined) return [];
+    return { target: `${subject} against ${limit}: ${what}`, isReached: isReached(measured, bare) };
+  });
+}
+
+function part({ median }: ScenarioResult, percentile: keyof Latency): number {
+  return median.latency?.[percentile] ?? 0;
+}

@@ -1,0 +1,93 @@
+/** What a scenario is, and what it has to work with. */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { LoadResult, Measurement, ProcessUse } from './measurement.ts';
+import type { RoleName, RoleOptions } from './worker/roles.ts';
+import { WorkerProcess } from './worker/worker-process.ts';
+
+export interface Scenario {
+  readonly name: string;
+  /** One line for the table. */
+  readonly what: string;
+  /** Starts what it needs, measures, and leaves nothing; `bench` cleans up after it. */
+  run(bench: ScenarioRun): Promise<Measurement>;
+}
+
+/** What a ratio of two scenarios should be; said in the report, never enforced. */
+export interface Target {
+  readonly subject: string;
+  readonly limit: string;
+  readonly what: string;
+  readonly isReached: (subject: Measurement, limit: Measurement) => boolean;
+}
+
+/** Scenarios that are run in turn and stand beside each other in one table. */
+export interface Comparison {
+  readonly name: string;
+  readonly title: string;
+  readonly kind: 'throughput' | 'latency';
+  readonly subjects: readonly Scenario[];
+  readonly limits: readonly Scenario[];
+  readonly targets: readonly Target[];
+}
+
+export interface RunSettings {
+  /** Of one measurement. */
+  readonly seconds: number;
+  readonly warmUpSeconds: number;
+  /** Events that consumers read. */
+  readonly consumedEvents: number;
+  /** Where brokers keep their data: on a real disk. */
+  readonly dataDirectory: string;
+  readonly profileDirectory: string | undefined;
+}
+
+/** One run: its processes and directories, which end with it. */
+export class ScenarioRun {
+  readonly settings: RunSettings;
+  readonly #name: string;
+  readonly #workers: WorkerProcess[] = [];
+  readonly #directories: string[] = [];
+
+  constructor(settings: RunSettings, name: string) {
+    this.settings = settings;
+    this.#name = name;
+  }
+
+  /** A worker process. @param title what the report calls it */
+  async start<N extends RoleName>(role: N, options: RoleOptions<N>, title: string): Promise<WorkerProcess<N>> {
+    const { profileDirectory } = this.settings;
+    const worker = await WorkerProcess.start(role, options, { profileDirectory, title: `${this.#name}.${title}` });
+    this.#workers.push(worker as unknown as WorkerProcess);
+    return worker;
+  }
+
+  /** A directory on a real disk, empty. */
+  async directory(): Promise<string> {
+    await mkdir(this.settings.dataDirectory, { recursive: true });
+    const path = await mkdtemp(join(this.settings.dataDirectory, 'data-'));
+    this.#directories.push(path);
+    return path;
+  }
+
+  /** Runs `load` and adds what every process of this run used meanwhile. */
+  async measure(load: () => Promise<LoadResult>): Promise<Measurement> {
+    const before = await Promise.all(this.#workers.map((worker) => worker.usage()));
+    const result = await load();
+    const after = await Promise.all(this.#workers.map((worker) => worker.usage()));
+    const processes = this.#workers.map(
+      ({ title }, index): ProcessUse => ({
+        process: title.slice(this.#name.length + 1),
+        cpuSeconds: (after[index]?.cpuSeconds ?? 0) - (before[index]?.cpuSeconds ?? 0),
+        peakRssBytes: after[index]?.peakRssBytes ?? 0,
+      }),
+    );
+    return { ...result, processes };
+  }
+
+  /** Ends the processes, the latest first, and removes the directories. */
+  async end(): Promise<void> {
+    for (const worker of this.#workers.reverse()) await worker.stop();
+    for (const path of this.#directories) await rm(path, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,77 @@
+/** What stands beside what. */
+import type { Measurement } from '../measurement.ts';
+import type { Comparison } from '../scenario.ts';
+import { connectDown, connectRelay, connectRelayLatency, connectUp } from './bare-connect.ts';
+import { doubleWrite, dsyncWrite } from './bare-disk.ts';
+import { http2Down, http2Up } from './bare-http2.ts';
+import { consumeHandler, consumePoll } from './consume.ts';
+import { endToEndLatency, endToEndThroughput } from './end-to-end.ts';
+import { awaitedPublish } from './publish-latency.ts';
+import { publishFile, publishMemory } from './publish.ts';
+
+/** Of the bare connect stream. */
+const PUBLISH_SHARE = 0.5;
+/** Times the bare write, plus milliseconds. */
+const AWAITED_FACTOR = 2;
+const AWAITED_MORE_MS = 1;
+
+export const comparisons: readonly Comparison[] = [
+  {
+    name: 'publish',
+    title: 'Publishing: 1 KiB incompressible events with keys, 6 partitions, one program',
+    kind: 'throughput',
+    subjects: [publishFile, publishMemory],
+    limits: [connectUp, http2Up, doubleWrite],
+    targets: [
+      {
+        subject: publishFile.name,
+        limit: connectUp.name,
+        what: `at least ${PUBLISH_SHARE} of it`,
+        isReached: (subject, limit) => rate(subject) >= PUBLISH_SHARE * rate(limit),
+      },
+    ],
+  },
+  {
+    name: 'publish-latency',
+    title: 'One awaited publish at low load: 1 KiB, file storage, fsync',
+    kind: 'latency',
+    subjects: [awaitedPublish],
+    limits: [dsyncWrite],
+    targets: (['p50', 'p99'] as const).map((percentile) => ({
+      subject: awaitedPublish.name,
+      limit: dsyncWrite.name,
+      what: `${percentile} at most ${AWAITED_FACTOR} times it plus ${AWAITED_MORE_MS} ms`,
+      isReached: (subject, limit) =>
+        (subject.latency?.[percentile] ?? Number.POSITIVE_INFINITY) <=
+        AWAITED_FACTOR * (limit.latency?.[percentile] ?? 0) + AWAITED_MORE_MS,
+    })),
+  },
+  {
+    name: 'consume',
+    title: 'Consuming a stored topic from its beginning: 1 KiB events, 6 partitions, one member',
+    kind: 'throughput',
+    subjects: [consumePoll, consumeHandler],
+    limits: [connectDown, http2Down],
+    targets: [],
+  },
+  {
+    name: 'end-to-end',
+    title: 'End to end: publisher, broker and subscriber at once, file storage, fsync',
+    kind: 'throughput',
+    subjects: [endToEndThroughput],
+    limits: [connectRelay],
+    targets: [],
+  },
+  {
+    name: 'end-to-end-latency',
+    title: 'End to end at 1,000 events a second',
+    kind: 'latency',
+    subjects: [endToEndLatency],
+    limits: [connectRelayLatency],
+    targets: [],
+  },
+];
+
+function rate({ bytes, seconds }: Measurement): number {
+  return bytes / seconds;
+}

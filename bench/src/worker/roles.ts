@@ -1,0 +1,22 @@
+/** What a worker process can be. Loaded when asked for, so that a bare limit does not carry the broker's modules. */
+import type { Role } from './worker-messages.ts';
+
+type OpenRole = (options: never) => Promise<Role> | Role;
+
+export const roles = {
+  broker: async () => (await import('../load/broker-role.ts')).openBroker,
+  publisher: async () => (await import('../load/publisher-role.ts')).openPublisher,
+  subscriber: async () => (await import('../load/subscriber-role.ts')).openSubscriber,
+  'connect-server': async () => (await import('../bare/connect-server.ts')).openConnectServer,
+  'connect-client': async () => (await import('../bare/connect-client.ts')).openConnectClient,
+  'http2-server': async () => (await import('../bare/http2-server.ts')).openHttp2Server,
+  'http2-client': async () => (await import('../bare/http2-client.ts')).openHttp2Client,
+  disk: async () => (await import('../bare/disk-writes.ts')).openDiskWrites,
+} as const satisfies Readonly<Record<string, () => Promise<OpenRole>>>;
+
+export type RoleName = keyof typeof roles;
+/** What a role is opened with. */
+export type RoleOptions<N extends RoleName> = Parameters<Awaited<ReturnType<(typeof roles)[N]>>>[0];
+/** A role as it is opened. */
+export type OpenedRole<N extends RoleName> = Awaited<ReturnType<Awaited<ReturnType<(typeof roles)[N]>>>>;
+export type Commands<N extends RoleName> = OpenedRole<N>['commands'];

@@ -1,0 +1,45 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock, systemRandom, systemTimers } from '@naru/base';
+import { SeededRandom, SimDisk } from '@naru/testkit';
+import { logStoreConformance } from '../../../../testkit/src/log-store-conformance.ts';
+import { openFileLogStore } from './file-log-store.ts';
+import type { FileLogLimits } from './limits.ts';
+import { nodeDisk } from './node-disk.ts';
+
+/** So small that every mechanism takes part. */
+const TINY: Partial<FileLogLimits> = {
+  journalFileBytes: 64 * 1024,
+  journalBytes: 64 * 1024 * 64,
+  maxAppendBytes: 8 * 1024,
+  mergedFrameBytes: 8 * 1024,
+  segmentBytes: 2_000,
+  cacheBytes: 3_000,
+  indexIntervalBytes: 300,
+  loadedIndexes: 2,
+  openFiles: 3,
+  writeBehindDelayMs: 0,
+};
+
+const system = { clock: systemClock, timers: systemTimers, random: systemRandom };
+
+for (const [name, limits] of [['tiny', TINY], ['large', { journalFileBytes: 32 * 1024 * 1024 }]] as const) {
+  logStoreConformance(`file on a real disk, ${name} limits`, async () => {
+    const path = await mkdtemp(join(tmpdir(), 'naru-log-'));
+    return {
+      open: () => openFileLogStore({ ...system, disk: nodeDisk, path: `${path}/data`, limits: { ...limits, journalBytes: 3 * limits.journalFileBytes! * 40 } }),
+      persistent: true,
+      dispose: () => rm(path, { recursive: true, force: true }),
+    };
+  });
+}
+
+logStoreConformance('file on a simulated disk', async () => {
+  const disk = new SimDisk(new SeededRandom(1));
+  return {
+    open: () => openFileLogStore({ ...system, disk, path: '/data', limits: TINY }),
+    persistent: true,
+    dispose: async () => undefined,
+  };
+});

@@ -1,0 +1,53 @@
+/** The SDK's connection that a command works with: made from settings and options, closed whatever happens. */
+import { systemClock, systemRandom, systemTimers, type Logger, type LogFields } from '@naru/base';
+import type { Naru } from '@naru/client';
+import { isNaruError, NaruError } from '@naru/protocol';
+import { say, type Terminal } from './terminal.ts';
+
+/**
+ * Runs `work` with a connection. A broker that cannot be reached fails at once: a person waits for the answer.
+ *
+ * @throws NaruError NETWORK, INVALID_CONFIGURATION, and what `work` throws
+ */
+export async function withNaru<T>(
+  terminal: Terminal,
+  options: { readonly broker?: string },
+  work: (naru: Naru) => Promise<T>,
+): Promise<T> {
+  const { ConnectTransport, loadSettings, Naru } = await import('@naru/client');
+  const { environment } = terminal;
+  const overlay = options.broker === undefined ? environment : { ...environment, NARU_BROKERS: options.broker };
+  const settings = await loadSettings(undefined, overlay);
+  const runtime = { clock: systemClock, timers: systemTimers, random: systemRandom, logger: sdkLogger(terminal) };
+  await using naru = new Naru(settings, new ConnectTransport({ brokers: settings.brokers }), runtime);
+  await reach(naru);
+  return await work(naru);
+}
+
+/** Asks each broker once. */
+async function reach(naru: Naru): Promise<void> {
+  const { brokers, connectTimeoutMs, requestTimeoutMs } = naru.settings;
+  const timeoutMs = connectTimeoutMs === 0 ? requestTimeoutMs : connectTimeoutMs;
+  let last: NaruError | null = null;
+  // After a failed connection the transport goes on to the next broker.
+  for (let attempt = 0; attempt < brokers.length; attempt++) {
+    try {
+      await naru.admin.describeCluster({ timeoutMs });
+      return;
+    } catch (error) {
+      if (!isNaruError(error, 'NETWORK', 'REQUEST_TIMED_OUT')) throw error;
+      last = error;
+    }
+  }
+  const message = `no broker answers at ${brokers.join(', ')}: ${last?.message}. Is one running there? "naru start" starts one`;
+  throw new NaruError('NETWORK', message, { cause: last });
+}
+
+/** Shows what the SDK warns of; the rest is for programs. */
+function sdkLogger(terminal: Terminal): Logger {
+  const tell =
+    (level: string) =>
+    ({ error }: LogFields, message: string): void =>
+      say(terminal, `${level}: ${message}${error === undefined ? '' : `: ${String(error)}`}`);
+  return { debug: () => {}, info: () => {}, warn: tell('warning'), error: tell('error') };
+}
