@@ -41,6 +41,14 @@ export const stages: readonly Stage[] = [
     parallel: true,
   },
   {
+    name: 'sdk',
+    include: ['test/sdk/**/*.test.ts'],
+    timeoutMs: 20_000,
+    longTimeoutMs: 2 * minute,
+    budgetMs: 20_000,
+    parallel: true,
+  },
+  {
     name: 'interop',
     include: ['test/interop/**/*.test.ts'],
     timeoutMs: minute,

@@ -11,7 +11,7 @@ import { USAGE, parseOptions } from './options.ts';
 import type { BenchOptions } from './options.ts';
 import { columns } from './report/columns.ts';
 import { machine, memoryFileSystem } from './report/machine.ts';
-import { selfTimes } from './report/profile-summary.ts';
+import { summarizeProfile } from './report/profile-summary.ts';
 import { ratioLines, table } from './report/report.ts';
 import { render, write } from './report/result-files.ts';
 import type { ComparisonResult } from './results.ts';
@@ -24,6 +24,7 @@ const RESULTS = fileURLToPath(new URL('../results', import.meta.url));
 const LOCAL_RESULTS = join(RESULTS, 'local');
 /** Functions of a profile that are shown. */
 const PROFILE_LINES = 25;
+const PROFILE_PACKAGES = 12;
 
 function wants({ only }: BenchOptions, comparison: Comparison, scenario: Scenario): boolean {
   return only.length === 0 || only.includes(comparison.name) || only.includes(scenario.name);
@@ -38,13 +39,16 @@ async function bench(options: BenchOptions): Promise<number> {
   const dataDirectory = options.dataDirectory ?? LOCAL_RESULTS;
   const profileDirectory = options.profile ? join(LOCAL_RESULTS, 'profiles') : undefined;
   await mkdir(dataDirectory, { recursive: true });
-  if (profileDirectory !== undefined) await rm(profileDirectory, { recursive: true, force: true });
+  if (profileDirectory !== undefined) {
+    await rm(profileDirectory, { recursive: true, force: true });
+    await mkdir(profileDirectory, { recursive: true });
+  }
   const { node, platform, cores, cpu } = machine();
   console.log(`Node ${node}, ${platform}, ${cores} × ${cpu}`);
   const inMemory = await memoryFileSystem(dataDirectory);
   if (inMemory !== null) console.log(`${dataDirectory} is on ${inMemory}: what is said of fsync means nothing`);
-  const { seconds, warmUpSeconds, consumedEvents, repetitions } = options;
-  const settings = { seconds, warmUpSeconds, consumedEvents, dataDirectory, profileDirectory };
+  const { seconds, warmUpSeconds, consumedEvents, repetitions, sdkSettings } = options;
+  const settings = { seconds, warmUpSeconds, consumedEvents, dataDirectory, profileDirectory, sdkSettings };
   const results: ComparisonResult[] = [];
   const failures: Failure[] = [];
   for (const comparison of comparisons) {
@@ -82,12 +86,16 @@ async function save(options: BenchOptions, results: readonly ComparisonResult[],
 async function showProfiles(directory: string): Promise<void> {
   for (const file of (await readdir(directory)).sort()) {
     console.log(`\n${file}`);
-    const rows = (await selfTimes(join(directory, file), PROFILE_LINES)).map(({ where, share, milliseconds }) => [
-      where,
-      `${(share * 100).toFixed(1)}%`,
-      `${Math.round(milliseconds)} ms`,
-    ]);
-    for (const line of columns(rows)) console.log(`  ${line}`);
+    const { functions, packages } = await summarizeProfile(join(directory, file), PROFILE_LINES);
+    for (const times of [packages.slice(0, PROFILE_PACKAGES), functions]) {
+      const rows = times.map(({ where, share, milliseconds }) => [
+        where,
+        `${(share * 100).toFixed(1)}%`,
+        `${Math.round(milliseconds)} ms`,
+      ]);
+      for (const line of columns(rows)) console.log(`  ${line}`);
+      console.log();
+    }
   }
 }
 

@@ -1,5 +1,6 @@
 /** The command line of the bench. */
 import { parseArgs } from 'node:util';
+import type { SdkSettings } from './scenario.ts';
 import { comparisons } from './scenarios/comparisons.ts';
 
 export const USAGE = `Usage: npm run bench [-- OPTIONS]
@@ -10,6 +11,7 @@ export const USAGE = `Usage: npm run bench [-- OPTIONS]
   --repetitions N     of each scenario, in turn (default 3)
   --events N          that consumers read (default 400000)
   --data DIRECTORY    where brokers keep their data (default bench/results/local)
+  --sdk JSON          settings of the SDK, such as '{"publisher":{"batchBytes":"256KiB"}}'
   --profile           writes CPU profiles and prints where the time went
   --record            writes bench/results/latest.json and latest.md
 
@@ -26,6 +28,7 @@ export interface BenchOptions {
   readonly repetitions: number;
   readonly consumedEvents: number;
   readonly dataDirectory: string | undefined;
+  readonly sdkSettings: SdkSettings;
   readonly profile: boolean;
   readonly record: boolean;
   readonly smoke: boolean;
@@ -42,6 +45,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | null {
       repetitions: { type: 'string' },
       events: { type: 'string' },
       data: { type: 'string' },
+      sdk: { type: 'string', default: '{}' },
       profile: { type: 'boolean', default: false },
       record: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h', default: false },
@@ -59,9 +63,18 @@ export function parseOptions(argv: readonly string[]): BenchOptions | null {
     repetitions: Math.ceil(positive('repetitions', values.repetitions, smoke ? 1 : 3)),
     consumedEvents: Math.ceil(positive('events', values.events, smoke ? 20_000 : 400_000)),
     dataDirectory: values.data,
+    sdkSettings: sdkSettings(values.sdk),
     profile: values.profile,
     record: values.record,
   };
+}
+
+function sdkSettings(text: string): SdkSettings {
+  try {
+    return JSON.parse(text) as SdkSettings;
+  } catch (error) {
+    throw new Error(`--sdk: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 function positive(name: string, text: string | undefined, otherwise: number): number {

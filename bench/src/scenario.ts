@@ -1,6 +1,7 @@
 /** What a scenario is, and what it has to work with. */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { SettingsInput } from '@naru/client';
 import type { LoadResult, Measurement, ProcessUse } from './measurement.ts';
 import type { RoleName, RoleOptions } from './worker/roles.ts';
 import { WorkerProcess } from './worker/worker-process.ts';
@@ -40,7 +41,11 @@ export interface RunSettings {
   /** Where brokers keep their data: on a real disk. */
   readonly dataDirectory: string;
   readonly profileDirectory: string | undefined;
+  readonly sdkSettings: SdkSettings;
 }
+
+/** Settings of the SDK that are not its defaults. */
+export type SdkSettings = Omit<SettingsInput, 'brokers'>;
 
 /** One run: its processes and directories, which end with it. */
 export class ScenarioRun {
@@ -56,8 +61,7 @@ export class ScenarioRun {
 
   /** A worker process. @param title what the report calls it */
   async start<N extends RoleName>(role: N, options: RoleOptions<N>, title: string): Promise<WorkerProcess<N>> {
-    const { profileDirectory } = this.settings;
-    const worker = await WorkerProcess.start(role, options, { profileDirectory, title: `${this.#name}.${title}` });
+    const worker = await WorkerProcess.start(role, options, { title: `${this.#name}.${title}` });
     this.#workers.push(worker as unknown as WorkerProcess);
     return worker;
   }
@@ -72,9 +76,15 @@ export class ScenarioRun {
 
   /** Runs `load` and adds what every process of this run used meanwhile. */
   async measure(load: () => Promise<LoadResult>): Promise<Measurement> {
+    const { profileDirectory } = this.settings;
+    if (profileDirectory !== undefined) await Promise.all(this.#workers.map((worker) => worker.startProfile()));
     const before = await Promise.all(this.#workers.map((worker) => worker.usage()));
     const result = await load();
     const after = await Promise.all(this.#workers.map((worker) => worker.usage()));
+    if (profileDirectory !== undefined) {
+      const path = (title: string): string => join(profileDirectory, `${title}.cpuprofile`);
+      await Promise.all(this.#workers.map((worker) => worker.writeProfile(path(worker.title))));
+    }
     const processes = this.#workers.map(
       ({ title }, index): ProcessUse => ({
         process: title.slice(this.#name.length + 1),

@@ -5,7 +5,7 @@
  * nothing but the demo's bookkeeping needs: it shows whether order was kept.
  */
 import { randomUUID } from 'node:crypto';
-import definitions from '@octokit/webhooks-examples' with { type: 'json' };
+import file from '@octokit/webhooks-examples' with { type: 'json' };
 
 export const TOPIC = 'github.webhooks';
 
@@ -61,12 +61,12 @@ export function* replay(count: number): Generator<Webhook, void> {
   }
 }
 
+/** The package's file, as far as we read it: its own types are of a module, and this is JSON. */
+type ExamplesFile = readonly { readonly name: string; readonly examples: readonly WebhookPayload[] }[];
+
 function loadExamples(): Omit<Webhook, 'sequence'>[] {
-  return definitions.flatMap(({ name, examples }) =>
-    examples.map((example) => {
-      const payload = example as unknown as WebhookPayload;
-      return { name, key: keyOf(name, payload), payload };
-    }),
+  return (file as unknown as ExamplesFile).flatMap(({ name, examples }) =>
+    examples.map((payload) => ({ name, key: keyOf(name, payload), payload })),
   );
 }
 

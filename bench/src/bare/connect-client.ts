@@ -13,6 +13,7 @@ import { CONNECTION_WINDOW_BYTES, clientSettings } from './http2-options.ts';
 
 /** Bytes sent and not acknowledged, as the broker allows them. */
 const MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
+const CLOSING_GRACE_MS = 50;
 const NO_TOPIC = new Uint8Array(16);
 
 export interface ConnectClientOptions {
@@ -64,8 +65,10 @@ export function openConnectClient({ port }: ConnectClientOptions) {
       during: ({ seconds }: { seconds: number }) => received.during(seconds),
       takeLatency: () => received.takeLatency(),
     },
-    close: () => {
+    close: async () => {
       abort.abort();
+      // The server should see a call that was cancelled, not a connection that broke.
+      await new Promise((resolve) => setTimeout(resolve, CLOSING_GRACE_MS));
       sessions.abort();
     },
   };
@@ -78,16 +81,16 @@ async function send(publisher: Publisher, seconds: number): Promise<LoadResult> 
   const maxInFlight = Math.floor(MAX_IN_FLIGHT_BYTES / bytes.length);
   let sent = 0;
   let acknowledged = 0;
-  let wake: (() => void) | null = null;
+  const sender: { wake: (() => void) | null } = { wake: null };
   const startMs = performance.now();
   const endMs = startMs + seconds * 1_000;
   async function* requests(): AsyncGenerator<PublishStreamRequest> {
     while (performance.now() < endMs) {
       if (sent - acknowledged >= maxInFlight) {
         await new Promise<void>((resolve) => {
-          wake = resolve;
+          sender.wake = resolve;
         });
-        wake = null;
+        sender.wake = null;
       }
       sent += 1;
       yield batchMessage(sent, bytes);
@@ -96,7 +99,7 @@ async function send(publisher: Publisher, seconds: number): Promise<LoadResult> 
   for await (const { message } of publisher.publishStream(requests())) {
     if (message.case !== 'acks') continue;
     acknowledged += message.value.acks.length;
-    wake?.();
+    sender.wake?.();
   }
   if (acknowledged !== sent) throw new Error(`sent ${sent} batches, ${acknowledged} were acknowledged`);
   return { events: sent * events, bytes: sent * events * VALUE_BYTES, seconds: (performance.now() - startMs) / 1_000 };

@@ -8,7 +8,13 @@ import { createServer } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { PublisherService, SubscriberService } from '@naru/protocol/proto';
-import type { PublishAck, PublishStreamRequest, PublishStreamResponse, SubscribeResponse } from '@naru/protocol/proto';
+import type {
+  PartitionRecords,
+  PublishAck,
+  PublishStreamRequest,
+  PublishStreamResponse,
+  SubscribeResponse,
+} from '@naru/protocol/proto';
 import { sampleBatch } from '../payload.ts';
 import { Channel } from './channel.ts';
 import { serverSettings, widen } from './http2-options.ts';
@@ -84,15 +90,14 @@ async function* sendRelayed(relayed: Channel<Uint8Array>): AsyncIterable<Subscri
 }
 
 function recordsMessage(batches: readonly Uint8Array[]): SubscribeResponse {
-  const value = {
-    $typeName: 'naru.v1.Records',
-    pollId: 0,
-    partitions: batches.map((batch, partition) => ({
+  const partitions = batches.map(
+    (batch, partition): PartitionRecords => ({
       $typeName: 'naru.v1.PartitionRecords',
       partition: { $typeName: 'naru.v1.PartitionRef', topicId: NO_TOPIC, partition },
       batches: batch,
       highWatermark: 0n,
-    })),
-  } as const;
-  return { $typeName: 'naru.v1.SubscribeResponse', message: { case: 'records', value: { ...value, partitions: [...value.partitions] } } };
+    }),
+  );
+  const value = { $typeName: 'naru.v1.Records', pollId: 0, partitions } as const;
+  return { $typeName: 'naru.v1.SubscribeResponse', message: { case: 'records', value } };
 }

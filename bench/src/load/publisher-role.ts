@@ -1,22 +1,26 @@
 /** Publishes with the SDK. */
 import { connect, serdes } from '@naru/client';
-import type { Naru } from '@naru/client';
+import type { SdkSettings } from '../scenario.ts';
+import type { Naru, Serde } from '@naru/client';
 import { latencyHistogram, latencyOf, recordMs, sharedNowMs } from '../measurement.ts';
 import type { LoadResult } from '../measurement.ts';
 import { VALUE_BYTES, keys, values } from '../payload.ts';
 import { pace } from './pace.ts';
 
+/** Values are bytes as they are; `never` is how the options say that any kind of value will do. */
+const serde = serdes.bytes as Serde<unknown> as Serde<never>;
 /** Events between looks at the clock. */
 const EVENTS_PER_LOOK = 64;
 
 export interface PublisherOptions {
   readonly bootstrap: string;
+  readonly settings: SdkSettings;
   readonly topic: string;
   readonly partitions: number;
 }
 
-export async function openPublisher({ bootstrap, topic, partitions }: PublisherOptions) {
-  const naru = await connect({ brokers: [bootstrap], clientId: 'bench' });
+export async function openPublisher({ bootstrap, settings, topic, partitions }: PublisherOptions) {
+  const naru = await connect({ ...settings, brokers: [bootstrap] });
   await naru.admin.createTopic(topic, { partitions });
   const load = new PublishLoad(naru, topic);
   return {
@@ -57,7 +61,7 @@ class PublishLoad {
       const goal = Math.min(events, sent + EVENTS_PER_LOOK);
       while (sent < goal) {
         const { value, key } = this.#event();
-        if (naru.enqueue(this.#topic, value, { key, serde: serdes.bytes })) sent += 1;
+        if (naru.enqueue(this.#topic, value, { key, serde })) sent += 1;
         else await naru.ready();
       }
     }
@@ -73,7 +77,7 @@ class PublishLoad {
     for (; performance.now() < endMs; sent++) {
       const { value, key } = this.#event();
       const beginMs = performance.now();
-      await this.#naru.publish(this.#topic, value, { key, serde: serdes.bytes });
+      await this.#naru.publish(this.#topic, value, { key, serde });
       recordMs(histogram, performance.now() - beginMs);
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
@@ -90,7 +94,7 @@ class PublishLoad {
       const value = new Uint8Array(VALUE_BYTES);
       new DataView(value.buffer).setFloat64(0, sharedNowMs());
       const beginMs = performance.now();
-      const published = this.#naru.publish(this.#topic, value, { key, serde: serdes.bytes });
+      const published = this.#naru.publish(this.#topic, value, { key, serde });
       pending.push(published.then(() => recordMs(histogram, performance.now() - beginMs)));
     });
     await Promise.all(pending);

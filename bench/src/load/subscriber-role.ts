@@ -1,10 +1,12 @@
 /** Subscribes with the SDK, in either form, and counts what comes. */
 import { connect, serdes } from '@naru/client';
+import type { SdkSettings } from '../scenario.ts';
 import type { Naru } from '@naru/client';
 import { Received } from './received.ts';
 
 export interface SubscriberOptions {
   readonly bootstrap: string;
+  readonly settings: SdkSettings;
   readonly topic: string;
   readonly group: string;
   readonly form: 'poll' | 'handler';
@@ -12,8 +14,8 @@ export interface SubscriberOptions {
 
 const CONCURRENCY = 16;
 
-export async function openSubscriber({ bootstrap, topic, group, form }: SubscriberOptions) {
-  const naru = await connect({ brokers: [bootstrap], clientId: 'bench' });
+export async function openSubscriber({ bootstrap, settings, topic, group, form }: SubscriberOptions) {
+  const naru = await connect({ ...settings, brokers: [bootstrap] });
   const received = new Received();
   const receive = form === 'poll' ? poll : handle;
   return {

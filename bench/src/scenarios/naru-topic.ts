@@ -16,12 +16,13 @@ export interface NaruTopic {
 export async function openTopic(bench: ScenarioRun, storage: 'file' | 'memory' = 'file'): Promise<NaruTopic> {
   const broker = await bench.start('broker', { storage, data: await bench.directory() }, 'broker');
   const { bootstrap } = broker.ready;
-  const publisher = await bench.start('publisher', { bootstrap, topic: TOPIC, partitions: PARTITIONS }, 'publisher');
+  const settings = bench.settings.sdkSettings;
+  const publisher = await bench.start('publisher', { bootstrap, settings, topic: TOPIC, partitions: PARTITIONS }, 'publisher');
   return {
     broker,
     publisher,
     startSubscriber: (form) =>
-      bench.start('subscriber', { bootstrap, topic: TOPIC, group: GROUP, form }, 'subscriber'),
+      bench.start('subscriber', { bootstrap, settings, topic: TOPIC, group: GROUP, form }, 'subscriber'),
   };
 }
 

@@ -9,7 +9,7 @@ export interface Usage {
 
 export interface WorkerRequest {
   readonly id: number;
-  /** A command of the role, or `usage` or `stop`. */
+  /** A command of the role, or one that every worker has: main.ts. */
   readonly command: string;
   readonly argument: unknown;
 }

@@ -16,8 +16,6 @@ interface Waiting {
 }
 
 export interface WorkerSettings {
-  /** Where the process writes its CPU profile at its end; none when undefined. */
-  readonly profileDirectory: string | undefined;
   /** Named in profiles and errors. */
   readonly title: string;
 }
@@ -53,13 +51,9 @@ export class WorkerProcess<N extends RoleName = RoleName> {
     options: RoleOptions<N>,
     settings: WorkerSettings,
   ): Promise<WorkerProcess<N>> {
-    const { profileDirectory, title } = settings;
-    const profile =
-      profileDirectory === undefined
-        ? []
-        : ['--cpu-prof', `--cpu-prof-dir=${profileDirectory}`, `--cpu-prof-name=${title}.cpuprofile`];
-    const child = fork(MAIN, [role, JSON.stringify(options)], {
-      execArgv: ['--disable-warning=ExperimentalWarning', ...profile],
+    const { title } = settings;
+    const child = fork(MAIN, [role, JSON.stringify(options ?? null)], {
+      execArgv: ['--disable-warning=ExperimentalWarning'],
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
@@ -76,13 +70,22 @@ export class WorkerProcess<N extends RoleName = RoleName> {
   /** Runs a command of the role. Rejects with its error, and when the process ends. */
   call<C extends keyof Commands<N> & string>(
     command: C,
-    ...[argument]: Argument<Commands<N>[C]> extends void ? [] : [Argument<Commands<N>[C]>]
+    ...[argument]: Commands<N>[C] extends () => unknown ? [] : [Argument<Commands<N>[C]>]
   ): Promise<Result<Commands<N>[C]>> {
     return this.#request(command, argument) as Promise<Result<Commands<N>[C]>>;
   }
 
   usage(): Promise<Usage> {
     return this.#request('usage', undefined) as Promise<Usage>;
+  }
+
+  startProfile(): Promise<unknown> {
+    return this.#request('start-profile', undefined);
+  }
+
+  /** Writes the CPU profile since {@link startProfile}. */
+  writeProfile(path: string): Promise<unknown> {
+    return this.#request('write-profile', path);
   }
 
   /** Ends the process; by force if it does not go. */

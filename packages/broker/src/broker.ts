@@ -1,7 +1,8 @@
 /**
  * A broker: one data directory, one port. The only place that constructs implementations and wires them together.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
 import { join } from 'node:path';
 import {
   randomUuidBytes,
@@ -16,7 +17,7 @@ import {
   type Random,
   type Timers,
 } from '@naru/base';
-import { NaruError } from '@naru/protocol';
+import { isInternalTopicName, NaruError } from '@naru/protocol';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { AdminService, PublisherService, SubscriberService } from '@naru/protocol/proto';
 import { brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
@@ -43,6 +44,9 @@ import { newTopic, TopicService } from './service/topics.ts';
 
 export const VERSION = '0.1.0';
 
+/** Written first of the log, once: see log/file/data-directory.ts. */
+const LOG_VERSION_FILE = 'naru-data.json';
+
 /** How long clients get to read their last answers when a broker closes. */
 const CLOSING_GRACE_MS = 500;
 
@@ -68,6 +72,8 @@ interface Parts {
   readonly follower: MetadataFollower;
   readonly listener: Listener;
   readonly door: HttpDoor;
+  /** Doors whose calls last. */
+  readonly streams: readonly { close(): void }[];
   readonly surroundings: BrokerSurroundings;
   readonly unlock: () => void;
 }
@@ -137,10 +143,11 @@ export class Broker {
   }
 
   async #close(): Promise<void> {
-    const { listener, door, shard, follower, metadata, unlock, surroundings } = this.#parts;
+    const { listener, streams, door, shard, follower, metadata, unlock, surroundings } = this.#parts;
     listener.stop();
     await follower.stop();
     await shard.close();
+    for (const stream of streams) stream.close();
     door.close();
     await waitUntil(() => listener.connections === 0, CLOSING_GRACE_MS, surroundings);
     listener.destroy();
@@ -184,6 +191,7 @@ async function start(
   });
   const { entries, revision } = await metadata.snapshot();
   const known = entries.filter(({ key }) => key.startsWith(TOPIC_KEY_PREFIX)).map(({ value }) => value as TopicMetadata);
+  if (config.storage === 'file') await checkLogIsThere(config.data, known, surroundings.disk);
   undo.push(() => shard.close());
   await shard.start(known);
   const follower = new MetadataFollower(metadata, shard);
@@ -204,45 +212,47 @@ async function start(
     producerIds: new ProducerIds(metadata),
     shard,
     maxBatchBytes,
+    logger,
   });
-  const subscriber = new SubscriberDoor({ shard, follower, clock, timers }, (context) => context.values.get(PEER_KEY));
+  const subscriber = new SubscriberDoor({
+    ...{ shard, follower, clock, timers, logger },
+    defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
+    peerOf: (context) => context.values.get(PEER_KEY),
+  });
   const cluster = { clusterId: identity.clusterId, version: VERSION, storage: config.storage, startedAtMs: clock.nowMs() };
-  const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster });
+  const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster, logger });
   let failure: NaruError | null = null;
   void failed.then((error) => {
     failure = error;
   });
   const page: { current: MetricsPage | null } = { current: null };
-  const door = httpDoor(
-    (router) => {
+  const door = httpDoor({
+    routes: (router) => {
       router.service(PublisherService, publisher);
       router.service(SubscriberService, subscriber);
       router.service(AdminService, admin);
     },
-    {
+    streams: [publisher.streamMethod(), subscriber.streamMethod()],
+    pages: {
       notReady: () => failure?.message ?? null,
-      metrics: () => (page.current ??= metricsPage(store, shard, listener)).render(),
+      metrics: () => (page.current ??= metricsPage(store, shard, listener, publisher, subscriber)).render(),
     },
     logger,
-  );
+  });
+  undo.push(() => door.close());
   const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
   const listener = new Listener(door, timers, logger, { maxConnections, maxConnectionsPerAddress, greetingTimeoutMs: 10_000 });
   const address = await listener.listen(config.host, config.port);
+  const streams = [publisher, subscriber];
   const startMs = Math.round(clock.monotonicMs() - startedMs);
   logger.info({ ...address, storage: config.storage, topics: known.length - 1, startMs }, 'the broker serves');
-  return make({ config, store, metadata, shard, follower, listener, door, surroundings, unlock }, address, failed);
+  return make({ config, store, metadata, shard, follower, listener, door, streams, surroundings, unlock }, address, failed);
 }
 
 /** Locks the data directory, so that a second broker is refused; returns how to let it go. */
 function openDataDirectory(path: string): () => void {
-  try {
-    mkdirSync(path, { recursive: true });
-  } catch (error) {
-    const message = `the data directory ${path} cannot be created: ${(error as Error).message}`;
-    throw new NaruError('DATA_DIRECTORY_NOT_WRITABLE', message, { cause: error });
-  }
   const { release } = lockDataDirectory(path);
-  if (existsSync(join(path, 'naru-data.json')) && !existsSync(join(path, 'metadata.db'))) {
+  if (existsSync(join(path, LOG_VERSION_FILE)) && !existsSync(join(path, 'metadata.db'))) {
     release();
     throw new NaruError(
       'DATA_CORRUPT',
@@ -250,6 +260,13 @@ function openDataDirectory(path: string): () => void {
     );
   }
   return release;
+}
+
+/** A topic is created after the log: metadata that knows one beside no log would begin its offsets anew. */
+async function checkLogIsThere(path: string, known: readonly TopicMetadata[], disk: Disk): Promise<void> {
+  if (known.every(({ name }) => isInternalTopicName(name)) || (await disk.list(path)).includes(LOG_VERSION_FILE)) return;
+  const message = `the metadata of ${path} knows topics, but their log is missing`;
+  throw new NaruError('DATA_CORRUPT', `${message}: nothing was changed. Put the log that belongs to the metadata back`);
 }
 
 function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }: BrokerSurroundings): LogStore {
@@ -293,7 +310,13 @@ async function introduce(metadata: MetadataStore, clock: Clock, random: Random):
   return { clusterId, epoch };
 }
 
-function metricsPage(store: LogStore, shard: Shard, listener: Listener): MetricsPage {
+function metricsPage(
+  store: LogStore,
+  shard: Shard,
+  listener: Listener,
+  publisher: PublisherDoor,
+  subscriber: SubscriberDoor,
+): MetricsPage {
   const counter = (name: string, help: string, read: () => number) => ({ name, help, kind: 'counter', read }) as const;
   const gauge = (name: string, help: string, read: () => number) => ({ name, help, kind: 'gauge', read }) as const;
   return new MetricsPage([
@@ -311,6 +334,8 @@ function metricsPage(store: LogStore, shard: Shard, listener: Listener): Metrics
     gauge('partitions', 'Partitions.', () => shard.status().partitions),
     gauge('groups', 'Consumer groups.', () => shard.status().groups),
     gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
+    gauge('publish_in_flight_bytes', 'Bytes of batches taken from publish streams and not durable.', () => publisher.inFlightBytes),
+    gauge('subscribe_held_bytes', 'Bytes of records read for subscribers and not taken by them.', () => subscriber.heldBytes),
     gauge('connections', 'Open connections.', () => listener.connections),
     counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
     counter('connections_refused_total', 'Connections refused: too many, or no known protocol.', () => listener.refused),
@@ -318,7 +343,7 @@ function metricsPage(store: LogStore, shard: Shard, listener: Listener): Metrics
 }
 
 function checkRemote(config: BrokerConfig): void {
-  const loopback = config.host === 'localhost' || config.host === '::1' || config.host.startsWith('127.');
+  const loopback = config.host === 'localhost' || config.host === '::1' || (isIPv4(config.host) && config.host.startsWith('127.'));
   if (loopback || config.allowRemote) return;
   throw new NaruError(
     'INVALID_CONFIGURATION',

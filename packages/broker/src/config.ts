@@ -17,6 +17,9 @@ import {
 import { z } from 'zod';
 
 const MIB = 1024 * 1024;
+const MAX_BATCH_BYTES = 8 * MIB;
+/** The largest frame fits one file. */
+const MIN_JOURNAL_FILE_BYTES = 20 * MIB;
 
 export const brokerSchema = z.strictObject({
   /** Address to listen on. Loopback unless told otherwise. */
@@ -36,12 +39,16 @@ export const brokerSchema = z.strictObject({
   log: z
     .strictObject({
       /** Bytes of the largest batch, header included. */
-      maxBatchBytes: byteSize(1024).prefault(MIB + 512),
-      /** Bytes of a journal file. */
-      journalFileBytes: byteSize(MIB).prefault('64MiB'),
-      /** Bytes of all journal files; publishers wait when a checkpoint cannot free one in time. */
-      journalBytes: byteSize(3 * MIB).prefault('256MiB'),
-      /** Bytes written to the journal until a checkpoint is due. */
+      maxBatchBytes: byteSize(1024)
+        .refine((bytes) => bytes <= MAX_BATCH_BYTES, 'expected at most 8MiB, which is what one write to the log takes')
+        .prefault(MIB + 512),
+      /** Bytes of a journal file, a multiple of 4KiB. */
+      journalFileBytes: byteSize(MIN_JOURNAL_FILE_BYTES)
+        .refine((bytes) => bytes % 4096 === 0, 'expected a multiple of 4KiB')
+        .prefault('64MiB'),
+      /** Bytes of all journal files, three files at least; publishers wait when a checkpoint cannot free one in time. */
+      journalBytes: byteSize(3 * MIN_JOURNAL_FILE_BYTES).prefault('256MiB'),
+      /** Bytes written to the journal until a checkpoint is due; at most half of all of it. */
       checkpointBytes: byteSize(64 * 1024).prefault('64MiB'),
       /** Bytes of a segment until the next begins. */
       segmentBytes: byteSize(64 * 1024).prefault('128MiB'),
@@ -51,6 +58,16 @@ export const brokerSchema = z.strictObject({
       cacheBytes: byteSize(MIB).prefault('128MiB'),
       /** Memory that the memory storage may fill before it refuses. */
       memoryBytes: byteSize(MIB).prefault('1GiB'),
+    })
+    .superRefine(({ journalFileBytes, journalBytes, checkpointBytes }, context) => {
+      const wrong = (path: string, message: string): void => context.addIssue({ code: 'custom', path: [path], message });
+      if (journalBytes < 3 * journalFileBytes) {
+        wrong('journalBytes', `expected three files of journalFileBytes (${journalFileBytes}) or more, got ${journalBytes}`);
+      }
+      // Later the journal would be full before the checkpoint that frees it.
+      if (checkpointBytes > journalBytes / 2) {
+        wrong('checkpointBytes', `expected at most half of journalBytes (${journalBytes}), got ${checkpointBytes}`);
+      }
     })
     .prefault({}),
   groups: z

@@ -4,11 +4,7 @@ import type { TopicId } from '@naru/base';
 import { topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { AdminService, TopicType as WireTopicType } from '@naru/protocol/proto';
-import type {
-  DescribeGroupResponse,
-  GroupOffset as WireGroupOffset,
-  Topic as WireTopic,
-} from '@naru/protocol/proto';
+import type { DescribeGroupResponse, GroupOffset as WireGroupOffset, Topic as WireTopic } from '@naru/protocol/proto';
 import type { CallOptions } from './call-options.ts';
 import { withDeadline } from './call-options.ts';
 import type { Runtime } from './runtime.ts';
@@ -142,7 +138,11 @@ export class Admin {
   }
 
   async describeCluster(options?: CallOptions): Promise<ClusterDescription> {
-    const { clusterId, version, storage, startedAtMs } = await this.#call(AdminService.method.describeCluster, {}, options);
+    const { clusterId, version, storage, startedAtMs } = await this.#call(
+      AdminService.method.describeCluster,
+      {},
+      options,
+    );
     return { clusterId, version, storage, startedAtMs: Number(startedAtMs) };
   }
 
@@ -192,7 +192,11 @@ export class Admin {
     position: Exclude<StartPosition, 'none'>,
     options: CallOptions & { readonly partitions?: readonly number[] } = {},
   ): Promise<PartitionOffset[]> {
-    const request = { topic: name, partitions: [...(options.partitions ?? [])], ...positionField('position', position) };
+    const request = {
+      topic: name,
+      partitions: [...(options.partitions ?? [])],
+      ...positionField('position', position),
+    };
     const response = await this.#call(AdminService.method.listOffsets, request, options);
     return response.offsets.map(({ partition, offset }) => ({ partition, offset }));
   }

@@ -46,7 +46,9 @@ export function withDeadline<T>(
     const timer =
       timeoutMs === undefined
         ? undefined
-        : timers.after(timeoutMs, () => stop(new NaruError('REQUEST_TIMED_OUT', `${what} took longer than ${timeoutMs} ms`)));
+        : timers.after(timeoutMs, () =>
+            stop(new NaruError('REQUEST_TIMED_OUT', `${what} took longer than ${timeoutMs} ms`)),
+          );
     outer?.addEventListener('abort', onAbort, { once: true });
     work(inner.signal).then(
       (value) => {
@@ -55,7 +57,7 @@ export function withDeadline<T>(
       },
       (error: unknown) => {
         finish();
-        reject(error as Error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       },
     );
   });

@@ -4,12 +4,13 @@
 import { delay, topicIdFromBytes } from '@naru/base';
 import { NaruError, checkGroupId, checkTopicName } from '@naru/protocol';
 import type { RecordHeader } from '@naru/protocol/batch';
-import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
+
 import { AdminService } from '@naru/protocol/proto';
 import { Admin } from './admin.ts';
 import { backoffMs } from './backoff.ts';
 import type { CallOptions } from './call-options.ts';
 import { abortedError, withDeadline } from './call-options.ts';
+import { codecs } from './codecs.ts';
 import type { DeliveryListener, PublishResult } from './publisher/publish-result.ts';
 import { Publisher } from './publisher/publisher.ts';
 import type { TopicLayout } from './publisher/route-table.ts';
@@ -42,7 +43,7 @@ export interface EnqueueOptions {
   /** Default: now. */
   readonly timestamp?: number | Date | undefined;
   /** How the value is written. Default JSON. */
-  readonly serde?: Serde<never> | undefined;
+  readonly serde?: Serde<unknown> | undefined;
 }
 
 export interface PublishOptions extends EnqueueOptions, CallOptions {}
@@ -125,7 +126,7 @@ export class Naru implements AsyncDisposable {
       transport,
       runtime,
       settings,
-      codecs: nodeCompressionCodecs,
+      codecs,
       describeTopic: (topic, signal) => this.#describeTopic(topic, signal),
     });
   }
@@ -138,12 +139,13 @@ export class Naru implements AsyncDisposable {
    * an abort or `timeoutMs`, unless the event still waited for memory.
    */
   publish(topic: string, value: unknown, options: PublishOptions = {}): Promise<PublishResult> {
-    if (options.signal !== undefined || options.timeoutMs !== undefined) return this.#publishWithin(topic, value, options);
+    if (options.signal !== undefined || options.timeoutMs !== undefined)
+      return this.#publishWithin(topic, value, options);
     return new Promise<PublishResult>((resolve, reject) => {
       try {
         this.#submit(topic, value, options, { resolve, reject });
       } catch (error) {
-        reject(error as Error);
+        reject(error instanceof Error ? error : new Error(String(error)));
       }
     });
   }
@@ -270,14 +272,19 @@ export class Naru implements AsyncDisposable {
       transport: this.#transport,
       runtime: this.#runtime,
       settings: this.settings,
-      codecs: nodeCompressionCodecs,
+      codecs,
     };
   }
 
   async #describeTopic(name: string, signal: AbortSignal): Promise<TopicLayout> {
     const timeoutMs = this.settings.requestTimeoutMs;
-    const { topic } = await withDeadline(this.#runtime.timers, { signal, timeoutMs }, undefined, 'topic look-up', (inner) =>
-      this.#transport.call(AdminService.method.describeTopic, { topic: { case: 'name', value: name } }, inner),
+    const { topic } = await withDeadline(
+      this.#runtime.timers,
+      { signal, timeoutMs },
+      undefined,
+      'topic look-up',
+      (inner) =>
+        this.#transport.call(AdminService.method.describeTopic, { topic: { case: 'name', value: name } }, inner),
     );
     if (topic === undefined) throw new NaruError('INTERNAL', 'the broker answered without the topic');
     return { topicId: topicIdFromBytes(topic.topicId), partitionCount: topic.partitionCount };
@@ -302,8 +309,8 @@ function keyBytes(key: string | Uint8Array | null | undefined): Uint8Array | nul
   return key ?? null;
 }
 
-function valueBytes(serde: Serde<never> | undefined, value: unknown, topic: string): Uint8Array | null {
-  return serializeValue((serde as Serde<unknown> | undefined) ?? json, value, topic);
+function valueBytes(serde: Serde<unknown> | undefined, value: unknown, topic: string): Uint8Array | null {
+  return serializeValue(serde ?? json, value, topic);
 }
 
 function recordHeaders(headers: HeadersInput): readonly RecordHeader[] {

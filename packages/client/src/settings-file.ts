@@ -23,7 +23,14 @@ type Path = readonly (string | number)[];
 
 /** Environment variables, and the setting that each overrides. */
 const VARIABLES: Readonly<Record<string, { path: Path; parse: (text: string) => unknown }>> = {
-  NARU_BROKERS: { path: ['brokers'], parse: (text) => text.split(',').map((part) => part.trim()).filter((part) => part !== '') },
+  NARU_BROKERS: {
+    path: ['brokers'],
+    parse: (text) =>
+      text
+        .split(',')
+        .map((part) => part.trim())
+        .filter((part) => part !== ''),
+  },
   NARU_CLIENT_ID: { path: ['clientId'], parse: String },
   NARU_CONNECT_TIMEOUT: { path: ['connectTimeoutMs'], parse: String },
   NARU_REQUEST_TIMEOUT: { path: ['requestTimeoutMs'], parse: String },

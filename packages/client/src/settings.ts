@@ -108,7 +108,14 @@ const subscriber = z
 export const settingsSchema = z.strictObject({
   /** `host:port` of brokers, tried in turn. */
   brokers: z
-    .array(z.string().regex(/^(https?:\/\/)?[^\s/:]+(:\d{1,5})?\/?$|^(https?:\/\/)?\[[0-9a-f:]+\](:\d{1,5})?\/?$/i, 'expected host:port'))
+    .array(
+      z
+        .string()
+        .regex(
+          /^(https?:\/\/)?[^\s/:]+(:\d{1,5})?\/?$|^(https?:\/\/)?\[[0-9a-f:]+\](:\d{1,5})?\/?$/i,
+          'expected host:port',
+        ),
+    )
     .min(1, 'expected at least one broker')
     .default(['localhost:9092']),
   /** Names this program in the broker's listings. */

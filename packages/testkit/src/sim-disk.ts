@@ -61,10 +61,13 @@ interface ActiveFault {
 }
 
 const MAX_TURNS = 4;
+const MAX_SLOW_TURNS = 5;
 
 export class SimDisk implements Disk {
   /** Bytes of all files together, beyond which writes fail with ENOSPC. Default: unlimited. */
   capacityBytes = Infinity;
+  /** Probability that an operation takes a few turns of the event loop, so that others overtake it. Default 0. */
+  slowness = 0;
   /** False: 'write-dsync' is opened like 'write'. For proving that a test notices. */
   honoursDsync = true;
   readonly #random: SeededRandom;
@@ -126,7 +129,7 @@ export class SimDisk implements Disk {
     const files = new Map<string, SimInode>();
     const inodes = new Map<SimInode, SimInode>();
     for (const [path, inode] of survived.files) {
-      if (!survived.directories.has(parentOf(path))) continue;
+      if (!isReachable(parentOf(path), survived.directories)) continue;
       const after = inodes.get(inode) ?? inode.afterPowerCut(random);
       inodes.set(inode, after);
       files.set(path, after);
@@ -321,12 +324,19 @@ export class SimDisk implements Disk {
 
   async #complete(): Promise<void> {
     for (let turns = 1 + this.#random.integer(MAX_TURNS); turns > 0; turns--) await null;
+    if (this.slowness > 0 && this.#random.chance(this.slowness)) {
+      for (let turns = 1 + this.#random.integer(MAX_SLOW_TURNS); turns > 0; turns--) await nextTurn();
+    }
     if (this.#isCut) await never();
   }
 }
 
 function never(): Promise<never> {
   return new Promise(() => undefined);
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function emptyNamespace(): Namespace {

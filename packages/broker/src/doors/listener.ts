@@ -29,6 +29,9 @@ export const DEFAULT_LISTENER_LIMITS: ListenerLimits = {
   greetingTimeoutMs: 10_000,
 };
 
+/** Silence after which a connection is probed. */
+const KEEP_ALIVE_AFTER_MS = 30_000;
+
 const HTTP2_PREFACE = 'PRI * HTTP/2.0';
 const HTTP1_METHODS = ['GET ', 'HEAD ', 'POST ', 'PUT ', 'DELETE ', 'OPTIONS ', 'PATCH ', 'CONNECT ', 'TRACE '];
 const TLS_HANDSHAKE = 0x16;
@@ -64,7 +67,9 @@ export class Listener {
     this.#timers = timers;
     this.#logger = logger;
     this.#limits = limits;
-    this.#server = createServer({ noDelay: true }, (socket) => this.#accept(socket));
+    // Peers that vanished without a word are found by the platform's own probes.
+    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_AFTER_MS };
+    this.#server = createServer(options, (socket) => this.#accept(socket));
   }
 
   get connections(): number {

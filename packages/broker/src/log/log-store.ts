@@ -39,7 +39,7 @@ export interface PartitionInfo {
   readonly logStartOffset: number;
   /** Offset after the last durable record. */
   readonly endOffset: number;
-  /** Bytes of the batches between the two. */
+  /** Bytes of the batches between the two; engines with segment files count whole segments. */
   readonly sizeBytes: number;
 }
 
@@ -56,7 +56,7 @@ export interface RecoveryVisitor {
   /** Partitions as they were at the snapshot; without a snapshot, as they begin (end offset = log start offset). */
   partition(info: PartitionInfo): void;
   /** Then, in order, everything that happened since. */
-  created(partition: PartitionKey): void;
+  created(partition: PartitionKey, logStartOffset: number): void;
   batch(partition: PartitionKey, batch: StoredBatch): void;
   truncated(partition: PartitionKey, endOffset: number): void;
   deletedBefore(partition: PartitionKey, offset: number): void;

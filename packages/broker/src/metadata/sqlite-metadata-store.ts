@@ -16,6 +16,10 @@ import type {
 
 const FORMAT_VERSION = 1;
 
+/** SQLite's primary result codes. */
+const SQLITE_CORRUPT = 11;
+const SQLITE_NOTADB = 26;
+
 /** Commits that a watcher may lag behind before it must take a snapshot anew. */
 const HISTORY_LIMIT = 10_000;
 
@@ -33,8 +37,7 @@ export class SqliteMetadataStore implements MetadataStore {
 
   /** @param path of the database file, created when missing; `:memory:` keeps nothing. */
   constructor(path: string) {
-    this.#database = new DatabaseSync(path);
-    this.#database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL');
+    this.#database = openDatabase(path);
     const version = Number(this.#database.prepare('PRAGMA user_version').get()?.['user_version']);
     if (version > FORMAT_VERSION) {
       this.#database.close();
@@ -124,5 +127,24 @@ export class SqliteMetadataStore implements MetadataStore {
     this.#closed = true;
     for (const wake of this.#watchers) wake();
     this.#database.close();
+  }
+}
+
+/** @throws NaruError DATA_CORRUPT when the file is no database, DATA_DIRECTORY_NOT_WRITABLE when it cannot be opened */
+function openDatabase(path: string): DatabaseSync {
+  let database: DatabaseSync | null = null;
+  try {
+    database = new DatabaseSync(path);
+    database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL');
+    return database;
+  } catch (error) {
+    database?.close();
+    const code = Number((error as { errcode?: unknown }).errcode) & 0xff;
+    const { message } = error as Error;
+    if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
+      const advice = 'nothing was changed. Put the metadata.db that belongs to this log back';
+      throw new NaruError('DATA_CORRUPT', `${path} cannot be read as metadata (${message}): ${advice}`, { cause: error });
+    }
+    throw new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `${path} cannot be opened: ${message}`, { cause: error });
   }
 }

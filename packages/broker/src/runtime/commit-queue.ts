@@ -5,7 +5,7 @@
  * Invariants: cycles become durable in order; replies of a cycle are released after its effects (high watermarks) are
  * applied; after one failed cycle every later one fails too.
  */
-import type { NaruError } from '@naru/protocol';
+import { isNaruError, NaruError } from '@naru/protocol';
 import type { AppendEntry, LogStore } from '../log/log-store.ts';
 
 type Settle = (error: NaruError | null) => void;
@@ -33,7 +33,6 @@ export class CommitQueue {
     this.#onFailed = onFailed;
     this.#gathering = this.#open(1);
   }
-
 
   /** The newest cycle that holds anything: what is known now is durable after it. */
   get newest(): number {
@@ -74,8 +73,17 @@ export class CommitQueue {
     this.#inFlightBytes += cycle.bytes;
     this.#store.append(cycle.entries).then(
       () => this.#settle(cycle),
-      (error: NaruError) => this.#fail(error),
+      (error: unknown) => this.fail(error),
     );
+  }
+
+  /** Everything that is pending, and everything that comes, fails. */
+  fail(cause: unknown): void {
+    if (this.#failure !== null) return;
+    const error = isNaruError(cause) ? cause : new NaruError('INTERNAL', 'the broker failed; see its log', { cause });
+    this.#failure = error;
+    for (const cycle of this.#cycles) for (const settle of cycle.waiting.splice(0)) settle(error);
+    this.#onFailed(error);
   }
 
   #open(number: number): Cycle {
@@ -88,14 +96,14 @@ export class CommitQueue {
     if (this.#failure !== null) return;
     this.#cycles.shift();
     this.#inFlightBytes -= cycle.bytes;
-    this.#onDurable(cycle.entries);
+    try {
+      this.#onDurable(cycle.entries);
+    } catch (error) {
+      // A bug: what was answered would show state that nobody can trust.
+      for (const settle of cycle.waiting) settle(new NaruError('INTERNAL', 'the broker failed; see its log', { cause: error }));
+      this.fail(error);
+      return;
+    }
     for (const settle of cycle.waiting) settle(null);
-  }
-
-  #fail(error: NaruError): void {
-    if (this.#failure !== null) return;
-    this.#failure = error;
-    for (const cycle of this.#cycles) for (const settle of cycle.waiting.splice(0)) settle(error);
-    this.#onFailed(error);
   }
 }

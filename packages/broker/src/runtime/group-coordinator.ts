@@ -6,7 +6,7 @@
  * append, holds everything that a command changed. The log compacts itself: when a partition has grown far beyond what
  * its groups need, their whole state is written again at its end, and everything before that is deleted.
  */
-import { partitionKey, type Clock, type PartitionKey, type Timers, type TopicId } from '@naru/base';
+import { assert, partitionKey, type Clock, type PartitionKey, type Timers, type TopicId } from '@naru/base';
 import { murmur2, NaruError, refuse, type Refusal } from '@naru/protocol';
 import { decodeRecords, encodeBatch, type CompressionCodecs, type RecordInput } from '@naru/protocol/batch';
 import {
@@ -122,9 +122,7 @@ export class GroupCoordinator {
 
   stop(): void {
     this.#timers.cancelAll();
-    for (const watch of this.#watches.values()) {
-      watch.reply(refuse('SHUTTING_DOWN', 'the broker is shutting down'));
-    }
+    for (const watch of this.#watches.values()) this.#answer(watch, refuse('SHUTTING_DOWN', 'the broker is shutting down'));
   }
 
   /** Every record that builds the present state, for a checkpoint. */
@@ -284,9 +282,12 @@ export class GroupCoordinator {
   #compact(log: LogPartition): void {
     if (log.grownBytes < Math.max(REWRITE_AFTER_BYTES, REWRITE_AFTER_FACTOR * log.stateBytes)) return;
     const { partitions, commits, store } = this.#options;
-    const startOffset = partitions.get(log.key)?.state.endOffset as number;
+    const written = partitions.get(log.key);
+    assert(written !== undefined, `group log ${log.key} exists`);
+    const startOffset = written.state.endOffset;
     let bytes = 0;
-    let cycle = 0;
+    // Without a group left nothing is written here, and what is deleted may still be on its way to the disk.
+    let cycle = written.lastCycle;
     let gathered: EncodedGroupRecord[] = [];
     let gatheredBytes = 0;
     const write = (): void => {

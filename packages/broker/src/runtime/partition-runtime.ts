@@ -265,9 +265,19 @@ export class PartitionRuntime {
       case 'time': {
         const batch = await this.#options.store.findByTimestamp(command.partition, position.timestampMs);
         if (batch === null || batch.baseOffset >= highWatermark) return { offset: highWatermark };
-        const record = decodeRecords(batch.records, this.#options.codecs).find((entry) => entry.timestampMs >= position.timestampMs);
-        return { offset: Math.max(record?.offset ?? batch.lastOffset + 1, state.logStartOffset) };
+        return { offset: Math.max(this.#offsetInBatch(batch, position.timestampMs), state.logStartOffset) };
       }
+    }
+  }
+
+  /** Publishers encode records, and this broker looks at headers only: records that cannot be read begin at their batch. */
+  #offsetInBatch(batch: StoredBatch, timestampMs: number): number {
+    try {
+      const records = decodeRecords(batch.records, this.#options.codecs);
+      return records.find((record) => record.timestampMs >= timestampMs)?.offset ?? batch.lastOffset + 1;
+    } catch (error) {
+      if (error instanceof NaruError) return batch.baseOffset;
+      throw error;
     }
   }
 

@@ -3,6 +3,7 @@
  * was written.
  */
 import { assert, type PartitionKey } from '@naru/base';
+import { NaruError } from '@naru/protocol';
 import { readBatchHeader } from '@naru/protocol/batch';
 import {
   evolveAppend,
@@ -36,7 +37,10 @@ export class Replay implements RecoveryVisitor {
 
   snapshot(snapshot: Snapshot | null): void {
     if (snapshot === null) return;
-    assert(snapshot.version === SNAPSHOT_VERSION, `snapshot version ${snapshot.version} is known`);
+    if (snapshot.version !== SNAPSHOT_VERSION) {
+      const message = `the checkpoint has format ${snapshot.version}, this version of Naru reads ${SNAPSHOT_VERSION}`;
+      throw new NaruError('DATA_DIRECTORY_VERSION', `${message}: start the version that wrote it`);
+    }
     const state = decodeCoreSnapshot(snapshot);
     for (const partition of state.partitions) this.#fromSnapshot.set(partition.partition, partition);
     for (const { key, value } of state.groupRecords) this.#target.restoreGroupRecord(key, value as Uint8Array);
@@ -50,8 +54,8 @@ export class Replay implements RecoveryVisitor {
     this.partitions.set(info.partition, state);
   }
 
-  created(partition: PartitionKey): void {
-    this.partitions.set(partition, newPartitionState(partition));
+  created(partition: PartitionKey, logStartOffset: number): void {
+    this.partitions.set(partition, newPartitionState(partition, logStartOffset));
   }
 
   batch(partition: PartitionKey, batch: StoredBatch): void {

@@ -7,8 +7,16 @@
  * Invariants: commands are executed in the order in which they were submitted; a command that is refused has changed
  * nothing; after a failed append nothing but reads of durable batches is served.
  */
-import { partitionKey, type Clock, type Logger, type PartitionKey, type Timers, type TopicId } from '@naru/base';
-import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import {
+  partitionKey,
+  type Clock,
+  type Logger,
+  type PartitionKey,
+  type TimerHandle,
+  type Timers,
+  type TopicId,
+} from '@naru/base';
+import { isInternalTopicName, NaruError, refuse, type Refusal } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import { DEFAULT_GROUP_LIMITS, type GroupCommand, type GroupLimits } from '../core/group/index.ts';
 import type { PartitionLimits } from '../core/partition/partition-state.ts';
@@ -40,6 +48,15 @@ export const DEFAULT_SHARD_LIMITS: ShardLimits = {
   maxQueuedBytes: 64 * 1024 * 1024,
   maxCommittingBytes: 32 * 1024 * 1024,
 };
+
+/**
+ * Taken although the queue is full: changes of topics, which would be lost for good, and what ends a wait. Their number
+ * is bounded by what they follow.
+ */
+const UNREFUSED: ReadonlySet<Command['type']> = new Set(['topics', 'cancel-fetch', 'cancel-watch']);
+
+/** How long to wait before a checkpoint that failed is tried again. */
+const CHECKPOINT_RETRY_MS = 1_000;
 
 /** Commands that are executed before the event loop gets a turn. */
 const COMMANDS_PER_TURN = 512;
@@ -86,7 +103,12 @@ export class Shard implements ShardClient {
   #scheduled = false;
   #waitingForStore = false;
   #checkpointing = false;
+  /** Recovered and in agreement with the metadata: only then is the state worth a checkpoint. */
+  #started = false;
+  /** An invariant broke: see {@link #bug}. */
+  #broken: NaruError | null = null;
   #closing = false;
+  #retry: TimerHandle | null = null;
 
   constructor(options: ShardOptions) {
     this.#options = options;
@@ -165,14 +187,18 @@ export class Shard implements ShardClient {
     this.#groups.useLog(groupLog.id, groupLog.partitionCount);
     this.#groups.start();
     // Topics may have changed after the groups last saw them.
-    this.#groups.topicsChanged([]);
+    this.#groups.topicsChanged(topics.filter(({ state }) => state === 'deleting').map(({ id }) => id));
     this.#commits.flush();
+    this.#started = true;
   }
 
   submit<C extends Command>(command: C): Promise<ReplyOf<C> | Refusal> {
     const bytes = command.type === 'append' ? command.batch.length : 0;
     if (this.#closing) return Promise.reject(new NaruError('SHUTTING_DOWN', 'the broker is shutting down'));
-    if (this.#queue.length >= this.#limits.maxQueuedCommands || this.#queuedBytes + bytes > this.#limits.maxQueuedBytes) {
+    if (this.#broken !== null) return Promise.reject(this.#broken);
+    const isFull =
+      this.#queue.length >= this.#limits.maxQueuedCommands || this.#queuedBytes + bytes > this.#limits.maxQueuedBytes;
+    if (isFull && !UNREFUSED.has(command.type)) {
       return Promise.reject(new NaruError('OVERLOADED', 'the broker has more requests waiting than it takes; try again later'));
     }
     return new Promise((resolve, reject) => {
@@ -198,15 +224,18 @@ export class Shard implements ShardClient {
     this.#closing = true;
     const error = new NaruError('SHUTTING_DOWN', 'the broker is shutting down');
     for (const queued of this.#queue.splice(0)) queued.reject(error);
+    this.#retry?.cancel();
     this.#groups.stop();
     this.#partitions.cancelAllFetches();
-    this.#commits.flush();
-    const failure = this.#commits.failure;
-    await this.#options.store.close(failure === null ? this.#snapshot() : undefined);
+    const isSound = this.#started && this.#broken === null && this.#commits.failure === null;
+    if (isSound) this.#commits.flush();
+    // State that was refused, or that a bug has touched, must not become a checkpoint.
+    await this.#options.store.close(isSound ? this.#snapshot() : undefined);
   }
 
   #enqueueOwn(command: GroupCommand): void {
     // The broker's own commands are few, and may not be lost to a full queue.
+    if (this.#closing || this.#broken !== null) return;
     this.#queue.push({ command: { type: 'group', command }, resolve: () => {}, reject: () => {} });
     this.#schedule();
   }
@@ -229,9 +258,11 @@ export class Shard implements ShardClient {
       }
       done += 1;
       this.#run(queued);
+      if (this.#broken !== null) return;
       if (done >= COMMANDS_PER_TURN) break;
     }
-    this.#queue = done >= this.#queue.length ? [] : this.#queue.slice(done);
+    if (done >= this.#queue.length) this.#queue = [];
+    else if (done > 0) this.#queue = this.#queue.slice(done);
     this.#commits.flush();
     this.#checkpointWhenDue();
     if (this.#queue.length > 0 && !paused && !this.#scheduled) {
@@ -271,7 +302,7 @@ export class Shard implements ShardClient {
     };
     switch (command.type) {
       case 'append': {
-        const refusal = this.#storageRefusal();
+        const refusal = this.#storageRefusal() ?? this.#ownedRefusal(command.partition);
         if (refusal !== null) return resolve(refusal);
         return this.#partitions.append(command, afterCycle);
       }
@@ -315,7 +346,16 @@ export class Shard implements ShardClient {
     return null;
   }
 
+  /** The broker's own topics are written by nobody else: what they hold is replayed as state. */
+  #ownedRefusal(partition: PartitionKey): Refusal | null {
+    const name = this.#registry.byId(partition.slice(0, 36) as TopicId)?.name;
+    if (name === undefined || !isInternalTopicName(name)) return null;
+    return refuse('INVALID_TOPIC', `topic ${JSON.stringify(name)} is the broker's own: nobody else writes to it`);
+  }
+
   async #applyTopics({ changes }: TopicsCommand): Promise<void> {
+    // Batches that were taken reach the store before their partition may be deleted there.
+    this.#commits.flush();
     const deleted: TopicId[] = [];
     const work: Promise<void>[] = [];
     for (const change of changes) {
@@ -329,6 +369,7 @@ export class Shard implements ShardClient {
       }
     }
     await Promise.all(work);
+    if (this.#closing || this.#broken !== null) return;
     this.#groups.topicsChanged(deleted);
     this.#commits.flush();
   }
@@ -343,15 +384,19 @@ export class Shard implements ShardClient {
   }
 
   #checkpointWhenDue(): void {
-    if (this.#checkpointing || this.#closing || this.#commits.failure !== null || !this.#options.store.checkpointDue()) return;
+    if (this.#checkpointing || this.#closing || this.#broken !== null || this.#commits.failure !== null) return;
+    if (!this.#started || !this.#options.store.checkpointDue()) return;
     this.#checkpointing = true;
     this.#commits.flush();
-    this.#options.store
-      .checkpoint(this.#snapshot())
-      .catch((error: unknown) => this.#options.logger.error({ error }, 'the checkpoint failed'))
-      .finally(() => {
-        this.#checkpointing = false;
-      });
+    const done = (): void => {
+      this.#checkpointing = false;
+      // What was written meanwhile may be enough for another one, for which a store that is busy waits.
+      this.#checkpointWhenDue();
+    };
+    this.#options.store.checkpoint(this.#snapshot()).then(done, (error: unknown) => {
+      this.#options.logger.error({ error }, 'the checkpoint failed; it is tried again');
+      this.#retry = this.#options.timers.after(CHECKPOINT_RETRY_MS, done);
+    });
   }
 
   #snapshot(): Snapshot {
@@ -360,7 +405,8 @@ export class Shard implements ShardClient {
   }
 
   #failed(error: NaruError): void {
-    this.#options.logger.error({ error }, 'an append failed: nothing more is stored until the broker is started again');
+    const cause = error.cause ?? error;
+    this.#options.logger.error({ code: error.code, cause }, 'an append failed: nothing more is stored until the broker is started again');
     this.#options.onFailed?.(error);
     if (this.#queue.length > 0) this.#schedule();
   }
@@ -368,8 +414,12 @@ export class Shard implements ShardClient {
   /** An invariant broke: state in memory can no longer be trusted, so nothing more may be stored on top of it. */
   #bug(error: unknown): void {
     this.#options.logger.error({ error }, 'a bug stopped the shard');
-    this.#closing = true;
-    this.#options.onFailed?.(new NaruError('INTERNAL', 'a bug stopped the broker; see its log', { cause: error }));
+    this.#broken = new NaruError('INTERNAL', 'a bug stopped the broker; see its log', { cause: error });
+    // The command that broke it was told already.
+    for (const { reject } of this.#queue.splice(0)) reject(this.#broken);
+    this.#queuedBytes = 0;
+    // Also tells whoever started the shard.
+    this.#commits.fail(this.#broken);
   }
 }
 

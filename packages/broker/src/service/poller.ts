@@ -29,7 +29,7 @@ export type PollerEvent =
 
 interface Position {
   offset: number;
-  /** Grows when the position is moved from outside. */
+  /** New, and never given before, when the position is moved from outside. */
   generation: number;
   paused: boolean;
   failed: boolean;
@@ -60,6 +60,7 @@ export class Poller {
   readonly #options: PollerOptions;
   readonly #positions = new Map<PartitionKey, Position>();
   readonly #polls: Poll[] = [];
+  #nextGeneration = 1;
   #running = false;
   #closed = false;
   #fetchId: number | null = null;
@@ -80,9 +81,8 @@ export class Poller {
 
   /** Begins to read a partition, or moves its position. */
   place(partition: PartitionKey, offset: number): void {
-    const known = this.#positions.get(partition);
-    const generation = (known?.generation ?? 0) + 1;
-    this.#positions.set(partition, { offset, generation, paused: known?.paused ?? false, failed: false });
+    const paused = this.#positions.get(partition)?.paused ?? false;
+    this.#positions.set(partition, { offset, generation: this.#nextGeneration++, paused, failed: false });
     this.#changed();
   }
 
@@ -97,13 +97,14 @@ export class Poller {
       if (position.paused !== paused) {
         position.paused = paused;
         // What a fetch under way brings was asked for before; it is not given, and read again later.
-        position.generation += 1;
+        position.generation = this.#nextGeneration++;
       }
     }
     this.#changed();
   }
 
   poll(pollId: number, maxBytes: number, maxWaitMs: number): Refusal | null {
+    if (this.#closed) return null;
     if (this.#polls.length >= MAX_WAITING_POLLS) {
       return refuse('INVALID_REQUEST', `${MAX_WAITING_POLLS} polls wait already, which is the limit: wait for an answer`);
     }
@@ -112,11 +113,7 @@ export class Poller {
     this.#polls.push({ pollId, maxBytes: bytes, deadlineMs });
     if (!this.#running) {
       this.#running = true;
-      this.#run()
-        .catch(this.#options.fail)
-        .finally(() => {
-          this.#running = false;
-        });
+      this.#run().catch(this.#options.fail);
     }
     return null;
   }
@@ -139,12 +136,17 @@ export class Poller {
   }
 
   async #run(): Promise<void> {
-    for (let poll = this.#polls[0]; poll !== undefined; poll = this.#polls[0]) {
-      for (let room = this.#options.room(); room !== null; room = this.#options.room()) await room;
-      const partitions = await this.#answer(poll);
-      if (this.#closed) return;
-      this.#polls.shift();
-      this.#options.emit({ type: 'records', pollId: poll.pollId, partitions });
+    try {
+      for (let poll = this.#polls[0]; poll !== undefined; poll = this.#polls[0]) {
+        for (let room = this.#options.room(); room !== null && !this.#closed; room = this.#options.room()) await room;
+        const partitions = await this.#answer(poll);
+        if (this.#closed) return;
+        this.#polls.shift();
+        this.#options.emit({ type: 'records', pollId: poll.pollId, partitions });
+      }
+    } finally {
+      // Here, not in a promise of the caller: a poll that comes in between would be answered by nobody.
+      this.#running = false;
     }
   }
 

@@ -17,7 +17,8 @@ import {
   type ShardClient,
 } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
-import { Poller, type PollerEvent } from './poller.ts';
+import type { ConnectedMembers } from './connected-members.ts';
+import { MAX_POLL_WAIT_MS, Poller, type PollerEvent } from './poller.ts';
 
 /** Of one subscription. */
 const MAX_TOPICS = 1_000;
@@ -94,6 +95,10 @@ export interface SubscriberSessionOptions {
   readonly emit: (event: SessionEvent) => void;
   /** Null when the subscriber takes more records now; else resolves when to look again. */
   readonly room: () => Promise<void> | null;
+  /** Shared by all sessions. */
+  readonly members: ConnectedMembers<SubscriberSession>;
+  /** Of members that do not say; what the group machine takes too. */
+  readonly defaultMaxPollIntervalMs: number;
 }
 
 const NOTHING: MemberView = { memberEpoch: 0, assigned: [], revoking: [] };
@@ -110,6 +115,10 @@ export class SubscriberSession {
   readonly #revoking = new Set<PartitionKey>();
   #watchId: number | null = null;
   #stopListening: (() => void) | null = null;
+  /** A reader's changes of topics, one after the other. */
+  #following: Promise<void> = Promise.resolve();
+  /** Between joining and leaving. */
+  #isMember = false;
   #ended = false;
 
   /** Joins at once: see {@link open}. */
@@ -119,7 +128,11 @@ export class SubscriberSession {
     this.#poller = new Poller({
       ...options,
       start: request.start ?? { at: 'beginning' },
-      emit: (event) => this.#emit(event),
+      emit: (event) => {
+        this.#emit(event);
+        // A subscriber that waited for records got on: the time for handling them begins now.
+        if (event.type === 'records') this.#touch('progress');
+      },
       fail: (error) => this.#end(error),
     });
   }
@@ -136,7 +149,10 @@ export class SubscriberSession {
   }
 
   poll(pollId: number, maxBytes: number, maxWaitMs: number): void {
-    const refusal = this.#poller.poll(pollId, maxBytes, maxWaitMs);
+    // Whoever waits here is not stuck, so that its poll interval may not end meanwhile: it is told to ask again before.
+    const intervalMs = this.#request.maxPollIntervalMs || this.#options.defaultMaxPollIntervalMs;
+    const longestMs = this.#request.groupId === '' ? MAX_POLL_WAIT_MS : Math.floor(intervalMs / 2);
+    const refusal = this.#poller.poll(pollId, maxBytes, Math.min(maxWaitMs, longestMs));
     if (refusal !== null) this.#end(NaruError.from(refusal));
     this.#touch('progress');
   }
@@ -163,6 +179,7 @@ export class SubscriberSession {
       this.#emit({ type: 'committed', commitId, errors: commits.map(({ partition }) => ({ partition, refusal })) });
       return;
     }
+    if (this.#ended) return;
     this.#touch('progress');
     const reply = await this.#options.shard.submit({
       type: 'group',
@@ -200,6 +217,8 @@ export class SubscriberSession {
         command: { type: 'leave', groupId, memberId, memberEpoch: instanceId === null ? -1 : -2 },
       });
       if (isRefusal(reply) && reply.code !== 'UNKNOWN_MEMBER_ID') throw NaruError.from(reply);
+      this.#isMember = false;
+      this.#options.members.release(groupId, memberId, this);
     }
     this.#emit({ type: 'left' });
     this.#end(null);
@@ -210,11 +229,11 @@ export class SubscriberSession {
     if (this.#ended) return;
     this.#ended = true;
     this.#close();
-    const { groupId, memberId } = this.#request;
-    if (groupId === '' || this.#view === NOTHING) return;
-    this.#options.shard
-      .submit({ type: 'group', command: { type: 'disconnected', groupId, memberId, graceMs: DISCONNECT_GRACE_MS } })
-      .catch(() => {});
+  }
+
+  /** Ends the session because the broker goes; the membership lasts. */
+  shutDown(): void {
+    this.#end(new NaruError('SHUTTING_DOWN', 'the broker is shutting down'));
   }
 
   #check(): void {
@@ -241,10 +260,11 @@ export class SubscriberSession {
       });
       await this.#apply({ memberEpoch: 0, assigned: partitions, revoking: [] });
     };
+    this.#following = follow();
     this.#stopListening = this.#options.follower.onTopicsChanged(() => {
-      follow().catch((error: unknown) => this.#end(error));
+      this.#following = this.#following.then(follow).catch((error: unknown) => this.#end(error));
     });
-    await follow();
+    await this.#following;
   }
 
   async #openMember(): Promise<void> {
@@ -256,6 +276,11 @@ export class SubscriberSession {
       owned: owned.length === 0 ? null : owned.map(({ partition }) => partition),
     });
     const { memberEpoch, heartbeatIntervalMs, sessionTimeoutMs, assigned, revoking } = reply;
+    this.#isMember = true;
+    const before = this.#options.members.take(member.groupId, member.memberId, this);
+    if (before !== undefined) before.#superseded();
+    // The connection broke before the answer.
+    if (this.#ended) return this.#letGo();
     this.#emit({ type: 'joined', memberId: member.memberId, memberEpoch, heartbeatIntervalMs, sessionTimeoutMs });
     if (member.memberEpoch > 0) for (const { partition, nextOffset } of owned) this.#poller.place(partition, nextOffset);
     await this.#apply({ memberEpoch, assigned, revoking });
@@ -381,6 +406,21 @@ export class SubscriberSession {
     this.#stopWatching();
     this.#stopListening?.();
     this.#poller.close();
+    this.#letGo();
+  }
+
+  #superseded(): void {
+    this.#end(new NaruError('FENCED_MEMBER_EPOCH', `member ${this.#request.memberId} joined again on another connection`));
+  }
+
+  /** Nobody speaks for the member any more: it has the grace time to come back in. */
+  #letGo(): void {
+    const { groupId, memberId } = this.#request;
+    if (!this.#isMember || !this.#options.members.release(groupId, memberId, this)) return;
+    this.#options.shard
+      .submit({ type: 'group', command: { type: 'disconnected', groupId, memberId, graceMs: DISCONNECT_GRACE_MS } })
+      // A broker that stops gives every member its whole time again when it starts.
+      .catch(() => {});
   }
 
   #stopWatching(): void {

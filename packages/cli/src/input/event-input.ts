@@ -13,9 +13,9 @@ export interface EventInput {
 }
 
 export interface EventInputOptions {
-  readonly key?: string;
+  readonly key?: string | undefined;
   /** Where in the value the key is. */
-  readonly keyField?: JsonPointer;
+  readonly keyField?: JsonPointer | undefined;
   /** Publish bytes as they are, whatever they are. */
   readonly raw: boolean;
 }

@@ -22,6 +22,7 @@ export function resolvePointer(value: unknown, pointer: JsonPointer): unknown {
   let node = value;
   for (const token of pointer.tokens) {
     if (typeof node !== 'object' || node === null || !Object.hasOwn(node, token)) return undefined;
+    if (Array.isArray(node) && !/^(?:0|[1-9]\d*)$/.test(token)) return undefined;
     node = (node as Record<string, unknown>)[token];
   }
   return node;

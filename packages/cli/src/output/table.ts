@@ -20,7 +20,10 @@ export async function table<Row>(
   stream: OutputStream,
 ): Promise<string> {
   const { default: Table } = await import('cli-table3');
-  const isNumeric = columns.map(({ value }) => rows.length > 0 && rows.every((row) => isNumber(value(row))));
+  const isNumeric = columns.map(({ value }) => {
+    const cells = rows.map(value).filter((cell) => cell !== null && cell !== undefined);
+    return cells.length > 0 && cells.every((cell) => typeof cell !== 'string');
+  });
   const grid = new Table({
     chars: NO_BORDERS,
     style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 2 },
@@ -30,10 +33,6 @@ export async function table<Row>(
   for (const row of rows) grid.push(columns.map(({ value }) => cellText(value(row))));
   const lines = grid.toString().split('\n');
   return `${lines.map((line) => line.trimEnd()).join('\n')}\n`;
-}
-
-function isNumber(cell: Cell): boolean {
-  return typeof cell === 'number' || typeof cell === 'bigint' || cell === null || cell === undefined;
 }
 
 function cellText(cell: Cell): string {
@@ -57,14 +56,3 @@ const NO_BORDERS = {
   'right-mid': '',
   middle: '',
 };
-
-/** `[0, 1, 2, 5]` → `0-2,5`. */
-export function numberRanges(numbers: readonly number[]): string {
-  const ranges: [number, number][] = [];
-  for (const number of [...numbers].sort((a, b) => a - b)) {
-    const last = ranges.at(-1);
-    if (last !== undefined && number <= last[1] + 1) last[1] = number;
-    else ranges.push([number, number]);
-  }
-  return ranges.map(([from, to]) => (from === to ? `${from}` : `${from}-${to}`)).join(',');
-}

@@ -3,6 +3,7 @@
  * what is acknowledged is stored, once, at the offset that was told; nothing is stored twice; each key stays in order.
  */
 import { silentLogger } from '@naru/base';
+import type { NaruError } from '@naru/protocol';
 import { describe, expect, it } from 'vitest';
 import { Naru } from '../naru.ts';
 import { settingsSchema } from '../settings.ts';
@@ -50,7 +51,7 @@ async function run(seed: number) {
     const padding = 'x'.repeat(random.integer(300));
     naru.publish('orders', { value, padding }, { key: entry.key }).then(
       (result) => (entry.result = result),
-      (error: { code: string }) => (entry.code = error.code),
+      (error: unknown) => (entry.code = (error as NaruError).code),
     );
     if (random.float() < 0.3) await time.advance(random.integer(30));
     if (random.float() < 0.03) broker.breakStream();
@@ -84,6 +85,9 @@ describe('a publisher among faults', () => {
       }
     }
     expect(sent.some(({ result }) => result !== null)).toBe(true);
+    // What else the broker says, the publisher deals with.
+    const codes = new Set(sent.flatMap(({ code }) => (code === null ? [] : [code])));
+    expect([...codes.difference(new Set(['RECORD_TOO_LARGE', 'DELIVERY_TIMEOUT']))]).toEqual([]);
     const closed = naru.close();
     await time.advance(1_000);
     await closed;

@@ -1,4 +1,5 @@
 import { silentLogger } from '@naru/base';
+import type { NaruError } from '@naru/protocol';
 import { describe, expect, it } from 'vitest';
 import { Naru } from '../naru.ts';
 import { parseSettings } from '../settings-file.ts';
@@ -25,7 +26,7 @@ function outcome(promise: Promise<unknown>): { value?: unknown; error?: { code?:
   const result: { value?: unknown; error?: { code?: string; message: string } } = {};
   promise.then(
     (value) => (result.value = value),
-    (error: { code?: string; message: string }) => (result.error = error),
+    (error: unknown) => (result.error = error as NaruError),
   );
   return result;
 }
@@ -237,7 +238,9 @@ describe('failures', () => {
     const sent = Array.from({ length: 8 }, (_, i) => outcome(naru.publish('orders', value(i))));
     await time.advance(1_000);
     expect(sent.map(({ error }) => error?.code)).toEqual([undefined, 'RECORD_TOO_LARGE', ...Array(6).fill(undefined)]);
-    expect(values(partition?.records ?? []).map((stored) => parseInt(stored as string, 10))).toEqual([0, 2, 3, 4, 5, 6, 7]);
+    expect(values(partition?.records ?? []).map((stored) => parseInt(stored as string, 10))).toEqual([
+      0, 2, 3, 4, 5, 6, 7,
+    ]);
     expect([...(partition?.producers.values() ?? [])].map(({ epoch }) => epoch)).toEqual([1]);
   });
 
@@ -250,8 +253,12 @@ describe('failures', () => {
     const value = (i: number): string => `${i}`.padEnd(900, 'x');
     const sent = Array.from({ length: 8 }, (_, i) => outcome(naru.publish('orders', value(i))));
     await time.advance(5_000);
-    expect(sent.map((result) => result.value)).toMatchObject(Array.from({ length: 8 }, (_, i) => ({ offset: BigInt(i) })));
-    expect(values(partition?.records ?? []).map((stored) => parseInt(stored as string, 10))).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(sent.map((result) => result.value)).toMatchObject(
+      Array.from({ length: 8 }, (_, i) => ({ offset: BigInt(i) })),
+    );
+    expect(values(partition?.records ?? []).map((stored) => parseInt(stored as string, 10))).toEqual([
+      0, 1, 2, 3, 4, 5, 6, 7,
+    ]);
   });
 
   it('gives up after the delivery time-out, says what may have happened, and goes on', async () => {

@@ -1,9 +1,8 @@
 /**
- * Publishing: takes records, gathers them into batches by partition, sends them over one stream and tells what became
- * of them.
+ * Publishing: takes records, gathers them into batches by partition and tells what became of them.
  *
- * Owns the memory limit, the topics' routes, the delivery deadlines and who is told. The order and identity of a partition's
- * batches are partition-queue.ts's, the connection is producer-stream.ts's.
+ * Owns the memory limit, the topics' routes, the delivery deadlines and who is told. Sending is batch-sender.ts's, the order
+ * and identity of a partition's batches partition-queue.ts's, the connection producer-stream.ts's.
  *
  * Invariants
  * - A partition has one queue for as long as the publisher lives, since its sequences go on.
@@ -12,23 +11,18 @@
 import type { PartitionKey, TimerHandle, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { ErrorCode } from '@naru/protocol';
 import type { CompressionCodecs, RecordHeader } from '@naru/protocol/batch';
 import { BatchBuilder, recordSizeUpperBound } from '@naru/protocol/batch';
-import type { PublishAck } from '@naru/protocol/proto';
-import { backoffMs } from '../backoff.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Settings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
-import { fromWireError } from '../transport/wire-errors.ts';
+import { BatchSender } from './batch-sender.ts';
 import { DeliveryReports } from './delivery-reports.ts';
 import { MemoryLimit } from './memory-limit.ts';
 import type { MemoryWaiter } from './memory-limit.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import type { Settler } from './outgoing-batch.ts';
 import { PartitionQueue } from './partition-queue.ts';
-import { ProducerStream } from './producer-stream.ts';
-import type { ProducerLimits } from './producer-stream.ts';
 import type { DeliveryListener } from './publish-result.ts';
 import { RouteTable } from './route-table.ts';
 import type { DescribeTopic } from './route-table.ts';
@@ -36,11 +30,8 @@ import type { PendingRecord, TopicRoute } from './topic-route.ts';
 
 /** How often deadlines are looked at, at most; milliseconds. */
 const MAX_SWEEP_INTERVAL_MS = 1_000;
-/** Until the broker has said what it takes. */
-const UNKNOWN_LIMITS: ProducerLimits = { maxBatchBytes: Number.MAX_SAFE_INTEGER, maxInFlightBytes: 1024 * 1024 };
 /** Smallest buffer that a batch begins with. */
 const MIN_INITIAL_BYTES = 1024;
-const CORRELATION_IDS = 2 ** 32;
 
 export interface PublisherOptions {
   readonly transport: Transport;
@@ -48,11 +39,6 @@ export interface PublisherOptions {
   readonly settings: Settings;
   readonly codecs: CompressionCodecs;
   readonly describeTopic: DescribeTopic;
-}
-
-interface OnStream {
-  readonly queue: PartitionQueue;
-  readonly batch: OutgoingBatch;
 }
 
 interface BlockedRecord extends MemoryWaiter {
@@ -66,27 +52,15 @@ export class Publisher {
   readonly #memory: MemoryLimit;
   readonly #reports: DeliveryReports;
   readonly #routes: RouteTable;
-  readonly #stream: ProducerStream;
+  readonly #sender: BatchSender;
   readonly #queues = new Map<PartitionKey, PartitionQueue>();
-  /** Queues with anything unsettled. */
-  readonly #busy = new Set<PartitionQueue>();
-  /** Queues that may have something to send. */
-  readonly #ready = new Set<PartitionQueue>();
-  /** Queues with a timer, for linger or back-off. */
-  readonly #timed = new Map<PartitionQueue, TimerHandle>();
-  /** By correlation id, oldest first. */
-  readonly #onStream = new Map<number, OnStream>();
-  #inFlightBytes = 0;
-  #nextCorrelationId = 1;
-  #limits = UNKNOWN_LIMITS;
-  #isPumpScheduled = false;
   #sweepTimer: TimerHandle | null = null;
   #isClosed = false;
 
   constructor(options: PublisherOptions) {
     this.#options = options;
     this.#runtime = options.runtime;
-    const { publisher, clientId, reconnect, requestTimeoutMs } = options.settings;
+    const { publisher } = options.settings;
     this.#memory = new MemoryLimit(publisher.bufferBytes, publisher.maxWaiting);
     this.#reports = new DeliveryReports(options.runtime.logger, options.codecs);
     this.#routes = new RouteTable({
@@ -97,19 +71,12 @@ export class Publisher {
       opened: (route) => this.#routeWaiting(route),
       refused: (route, error) => this.#refuseWaiting(route, error),
     });
-    this.#stream = new ProducerStream({
+    this.#sender = new BatchSender({
       transport: options.transport,
       runtime: options.runtime,
-      clientId,
-      openTimeoutMs: requestTimeoutMs,
-      reconnect,
-      events: {
-        opened: (limits) => this.#opened(limits),
-        writable: () => this.#pump(),
-        acknowledged: (acks) => this.#acknowledged(acks),
-        lost: () => this.#lost(),
-        isNeeded: () => this.#busy.size > 0 && !this.#isClosed,
-      },
+      settings: options.settings,
+      settled: (queue, batch, error, baseOffset) => this.#settled(queue, batch, error, baseOffset),
+      unknownTopic: (topic) => this.#routes.forget(topic),
     });
   }
 
@@ -148,7 +115,10 @@ export class Publisher {
       },
     };
     if (!this.#memory.wait(blocked)) {
-      throw new NaruError('BUFFER_FULL', `too many publishes wait for memory; use enqueue() and ready(), or await publishes`);
+      throw new NaruError(
+        'BUFFER_FULL',
+        `too many publishes wait for memory; use enqueue() and ready(), or await publishes`,
+      );
     }
     this.#startSweeping();
     return () => this.#unblock(blocked);
@@ -187,12 +157,12 @@ export class Publisher {
     }
     await Promise.all(this.#routes.all().map((route) => route.whenDrained()));
     const settled: Promise<void>[] = [];
-    for (const queue of this.#busy) {
+    for (const queue of this.#sender.busy()) {
       for (const batch of queue.batches()) {
         batch.urgent = true;
         settled.push(batch.whenSettled());
       }
-      this.#markReady(queue);
+      this.#sender.offer(queue);
     }
     await Promise.all(settled);
   }
@@ -202,15 +172,10 @@ export class Publisher {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#sweepTimer?.cancel();
-    for (const timer of this.#timed.values()) timer.cancel();
     this.#routes.close();
     for (const blocked of this.#memory.waiters()) this.#unblock(blocked as BlockedRecord, closedError());
     for (const route of this.#routes.all()) this.#refuseWaiting(route, closedError());
-    for (const queue of this.#busy) {
-      for (const batch of queue.batches()) this.#settle(queue, batch, closedError(batch.state !== 'gathering'), 0);
-    }
-    this.#busy.clear();
-    await this.#stream.close();
+    await this.#sender.close(closedError);
   }
 
   // Taking records
@@ -223,10 +188,10 @@ export class Publisher {
   ): number {
     if (this.#isClosed) throw closedError();
     const sizeBytes = recordSizeUpperBound(key, value, headers);
-    if (sizeBytes > this.#limits.maxBatchBytes) {
+    if (sizeBytes > this.#sender.maxBatchBytes) {
       throw new NaruError(
         'RECORD_TOO_LARGE',
-        `event for ${topic} has ${sizeBytes} bytes; the broker takes at most ${this.#limits.maxBatchBytes}`,
+        `event for ${topic} has ${sizeBytes} bytes; the broker takes at most ${this.#sender.maxBatchBytes}`,
       );
     }
     return sizeBytes;
@@ -258,7 +223,7 @@ export class Publisher {
     if (batch === null || !batch.append(key, value, headers, timestampMs, settler)) {
       batch = this.#beginBatch(queue, sizeBytes);
       batch.append(key, value, headers, timestampMs, settler);
-      this.#markReady(queue);
+      this.#sender.offer(queue);
     }
     batch.reservedBytes += sizeBytes;
   }
@@ -269,12 +234,11 @@ export class Publisher {
   }
 
   #beginBatch(queue: PartitionQueue, firstBytes: number): OutgoingBatch {
-    const maxBytes = Math.min(this.#options.settings.publisher.batchBytes, this.#limits.maxBatchBytes);
+    const maxBytes = Math.min(this.#options.settings.publisher.batchBytes, this.#sender.maxBatchBytes);
     // A batch becomes about as large as the one before it: a quiet publisher should not clear large buffers.
     const initialBytes = Math.max(MIN_INITIAL_BYTES, firstBytes, Math.min(queue.lastBatchBytes, maxBytes));
     const batch = new OutgoingBatch(new BatchBuilder({ maxBytes, initialBytes }), this.#runtime.clock.monotonicMs());
     queue.begin(batch);
-    this.#busy.add(queue);
     this.#startSweeping();
     return batch;
   }
@@ -312,113 +276,10 @@ export class Publisher {
     return queue;
   }
 
-  // Sending
-
-  #markReady(queue: PartitionQueue): void {
-    this.#ready.add(queue);
-    if (this.#isPumpScheduled) return;
-    this.#isPumpScheduled = true;
-    // After the caller's turn, so that publishes made together go together.
-    queueMicrotask(() => {
-      this.#isPumpScheduled = false;
-      this.#pump();
-    });
-  }
-
-  #pump(): void {
-    if (this.#isClosed || this.#ready.size === 0) return;
-    this.#stream.open();
-    for (const queue of this.#ready) {
-      if (!this.#stream.isWritable || this.#inFlightBytes >= this.#limits.maxInFlightBytes) return;
-      this.#ready.delete(queue);
-      const nowMs = this.#runtime.clock.monotonicMs();
-      const batch = queue.next(this.#stream.producerId, nowMs);
-      if (batch === null) {
-        this.#waitForQueue(queue, nowMs);
-        continue;
-      }
-      // To the end of the line: partitions take turns.
-      this.#ready.add(queue);
-      if (batch.buildError === null) this.#send(queue, batch, nowMs);
-      else this.#settle(queue, batch, notEncoded(batch.buildError), 0);
-    }
-  }
-
-  #send(queue: PartitionQueue, batch: OutgoingBatch, nowMs: number): void {
-    const correlationId = this.#nextCorrelationId;
-    this.#nextCorrelationId = (correlationId + 1) % CORRELATION_IDS;
-    batch.correlationId = correlationId;
-    queue.sent(batch, nowMs);
-    this.#onStream.set(correlationId, { queue, batch });
-    this.#inFlightBytes += batch.bytes.length;
-    this.#stream.send(correlationId, queue.topicIdBytes, queue.options.partition, batch.bytes);
-  }
-
-  /** Nothing to send now: comes back when the linger or back-off is over. Otherwise an answer brings it back. */
-  #waitForQueue(queue: PartitionQueue, nowMs: number): void {
-    if (this.#timed.has(queue)) return;
-    let waitMs: number;
-    if (queue.wantsBackoff) {
-      waitMs = backoffMs(this.#options.settings.publisher.retry, queue.failures, this.#runtime.random);
-    } else {
-      waitMs = queue.lingerLeftMs(nowMs);
-      if (waitMs <= 0 || !Number.isFinite(waitMs)) return;
-    }
-    const timer = this.#runtime.timers.after(waitMs, () => {
-      this.#timed.delete(queue);
-      queue.resume();
-      this.#markReady(queue);
-    });
-    this.#timed.set(queue, timer);
-  }
-
-  #opened(limits: ProducerLimits): void {
-    this.#limits = limits;
-    for (const queue of this.#busy) this.#ready.add(queue);
-    this.#pump();
-  }
-
-  #lost(): void {
-    this.#onStream.clear();
-    this.#inFlightBytes = 0;
-    for (const queue of this.#busy) {
-      queue.streamLost();
-      this.#ready.add(queue);
-    }
-  }
-
-  // Answers
-
-  #acknowledged(acks: readonly PublishAck[]): void {
-    for (const ack of acks) {
-      const entry = this.#takeOffStream(ack.correlationId);
-      if (entry === undefined) continue; // given up in the meantime
-      const { queue, batch } = entry;
-      const error = ack.error === undefined ? null : fromWireError(ack.error);
-      const outcome = queue.answered(batch, error);
-      if (outcome === 'settle') this.#settle(queue, batch, error, Number(ack.baseOffset));
-      else this.#runtime.logger.warn({ ...describe(queue), code: error?.code }, 'batch refused; sending it again');
-      if (error?.code === 'UNKNOWN_TOPIC_OR_PARTITION') this.#routes.forget(queue.options.topic);
-      this.#ready.add(queue);
-    }
-    this.#pump();
-  }
-
-  #takeOffStream(correlationId: number): OnStream | undefined {
-    const entry = this.#onStream.get(correlationId);
-    if (entry === undefined) return undefined;
-    this.#onStream.delete(correlationId);
-    this.#inFlightBytes -= entry.batch.bytes.length;
-    return entry;
-  }
-
-  #settle(queue: PartitionQueue, batch: OutgoingBatch, error: NaruError | null, baseOffset: number): void {
+  #settled(queue: PartitionQueue, batch: OutgoingBatch, error: NaruError | null, baseOffset: number): void {
     this.#reports.settled(queue.options, batch, error, baseOffset);
     batch.settle();
-    if (queue.isEmpty) {
-      this.#busy.delete(queue);
-      this.#routes.emptied();
-    }
+    if (queue.isEmpty) this.#routes.emptied();
     this.#memory.release(batch.reservedBytes);
   }
 
@@ -442,15 +303,10 @@ export class Publisher {
       this.#unblock(blocked, this.#timedOut('its event still waited for memory'));
     }
     for (const route of this.#routes.all()) this.#sweepRoute(route, givenUpMs);
-    for (const queue of this.#busy) this.#sweepQueue(queue, givenUpMs);
-    const oldest = this.#onStream.values().next().value;
-    if (oldest !== undefined && oldest.batch.sentMs <= nowMs - requestTimeoutMs) {
-      this.#stream.reset(`no answer for ${requestTimeoutMs} ms`);
-    }
+    this.#sender.giveUp(givenUpMs, (fate) => this.#timedOut(fate));
+    this.#sender.checkSilence(nowMs - requestTimeoutMs);
     this.#routes.refresh(nowMs - publisher.metadataMaxAgeMs);
-    const isIdle = this.#busy.size === 0 && this.#memory.usedBytes === 0;
-    if (!isIdle) this.#startSweeping();
-    this.#pump();
+    if (!this.#sender.isIdle || this.#memory.usedBytes > 0) this.#startSweeping();
   }
 
   #sweepRoute(route: TopicRoute, givenUpMs: number): void {
@@ -462,37 +318,14 @@ export class Publisher {
     for (const record of expired) this.#refuse(record, error);
   }
 
-  #sweepQueue(queue: PartitionQueue, givenUpMs: number): void {
-    for (const batch of queue.batches()) {
-      if (batch.createdMs > givenUpMs) return;
-      const mayBeStored = batch.state === 'sent' || batch.state === 'unknown';
-      if (batch.state === 'sent') this.#takeOffStream(batch.correlationId);
-      queue.abandon(batch);
-      const fate = mayBeStored ? 'it was sent and may have been stored' : 'it was not stored';
-      this.#settle(queue, batch, this.#timedOut(fate), 0);
-      this.#markReady(queue);
-    }
-  }
-
-  #timedOut(fate: string, cause: Error | null = this.#stream.lastError): NaruError {
+  #timedOut(fate: string, cause: Error | null = this.#sender.lastError): NaruError {
     const { deliveryTimeoutMs } = this.#options.settings.publisher;
     const why = cause === null ? '' : ` (last error: ${cause.message})`;
-    return error('DELIVERY_TIMEOUT', `not acknowledged within ${deliveryTimeoutMs} ms; ${fate}${why}`, cause);
+    const message = `not acknowledged within ${deliveryTimeoutMs} ms; ${fate}${why}`;
+    return new NaruError('DELIVERY_TIMEOUT', message, cause === null ? undefined : { cause });
   }
-}
-
-function error(code: ErrorCode, message: string, cause: unknown): NaruError {
-  return new NaruError(code, message, cause === null ? undefined : { cause });
 }
 
 function closedError(mayBeStored = false): NaruError {
   return new NaruError('CLOSED', `the publisher is closed${mayBeStored ? '; the event may have been stored' : ''}`);
-}
-
-function notEncoded(cause: unknown): NaruError {
-  return cause instanceof NaruError ? cause : error('SERIALIZATION', `cannot encode the batch: ${String(cause)}`, cause);
-}
-
-function describe(queue: PartitionQueue): { topic: string; partition: number } {
-  return { topic: queue.options.topic, partition: queue.options.partition };
 }

@@ -94,7 +94,8 @@ export class RouteTable {
         this.#apply(route, layout);
         return;
       } catch (reason) {
-        const error = reason instanceof NaruError ? reason : new NaruError('INTERNAL', String(reason), { cause: reason });
+        const error =
+          reason instanceof NaruError ? reason : new NaruError('INTERNAL', String(reason), { cause: reason });
         route.lastError = error;
         if (this.#closing.signal.aborted) return;
         if (!error.retriable) {

@@ -50,7 +50,9 @@ export function serializeValue<T>(serde: Serde<T>, value: T, topic: string): Uin
   try {
     return serde.serialize(value);
   } catch (error) {
-    throw new NaruError('SERIALIZATION', `value for ${topic} is not ${serde.name}: ${messageOf(error)}`, { cause: error });
+    throw new NaruError('SERIALIZATION', `value for ${topic} is not ${serde.name}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -59,7 +61,9 @@ export function deserializeValue<T>(serde: Serde<T>, value: Uint8Array | null, w
   try {
     return serde.deserialize(value);
   } catch (error) {
-    throw new NaruError('SERIALIZATION', `value of ${where} is not ${serde.name}: ${messageOf(error)}`, { cause: error });
+    throw new NaruError('SERIALIZATION', `value of ${where} is not ${serde.name}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

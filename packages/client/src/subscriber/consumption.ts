@@ -16,7 +16,7 @@ import type {
   Assigned,
   JoinSchema,
   PartitionCommitSchema,
-  PartitionFailed,
+  PartitionError,
   PartitionRef,
   PositionReset,
   Records,
@@ -35,6 +35,9 @@ import type { TopicPartition } from './event.ts';
 import { MAX_OUTSTANDING_POLLS, MemberSession } from './member-session.ts';
 import type { StartPosition } from './start-position.ts';
 import { wireStartPosition } from './start-position.ts';
+
+/** How long closing waits for a lost connection to come back; milliseconds. A broker is back from a restart by then. */
+const MAX_REJOIN_MS = 5_000;
 
 export interface Consumer {
   /** There may be something to take. */
@@ -203,6 +206,7 @@ export class Consumption {
     for (const partition of partitions) partition.state = 'revoking';
     await this.#drain(partitions);
     await this.#tell('revoked', partitions, false);
+    await this.#session.rejoined(Math.min(MAX_REJOIN_MS, this.#options.settings.requestTimeoutMs));
     await this.#commitLast(partitions);
     await this.#session.close(this.#options.settings.requestTimeoutMs);
     for (const partition of partitions) partition.abandon('the subscriber is closed');
@@ -256,7 +260,9 @@ export class Consumption {
   }
 
   #revoked({ partitions, lost }: Revoked): void {
-    const held = partitions.map((ref) => this.#partitions.get(refKey(ref))).filter((partition) => partition !== undefined);
+    const held = partitions
+      .map((ref) => this.#partitions.get(refKey(ref)))
+      .filter((partition) => partition !== undefined);
     if (lost) {
       this.#lose(held, 'the partition is another member’s');
       return;
@@ -302,11 +308,13 @@ export class Consumption {
   /** Resolves when no handler of the partitions runs any more, or the drain time-out has passed. */
   async #drain(partitions: AssignedPartition[]): Promise<void> {
     const { runtime, subscriber } = this.#options;
-    const waits = partitions.filter(({ running }) => running > 0).map((partition) => {
-      const idle = this.#idle.get(partition) ?? deferred<void>();
-      this.#idle.set(partition, idle);
-      return idle;
-    });
+    const waits = partitions
+      .filter(({ running }) => running > 0)
+      .map((partition) => {
+        const idle = this.#idle.get(partition) ?? deferred<void>();
+        this.#idle.set(partition, idle);
+        return idle;
+      });
     if (waits.length === 0) return;
     const timer = runtime.timers.after(subscriber.drainTimeoutMs, () => {
       runtime.logger.warn({ drainTimeoutMs: subscriber.drainTimeoutMs }, 'handlers still run; giving partitions up');
@@ -332,7 +340,9 @@ export class Consumption {
     this.#commitTimer = runtime.timers.after(subscriber.autoCommitIntervalMs, () => {
       this.pollMore();
       this.commit()
-        .catch((error: unknown) => runtime.logger.warn({ error: String(error) }, 'commit failed; the next one will repeat it'))
+        .catch((error: unknown) =>
+          runtime.logger.warn({ error: String(error) }, 'commit failed; the next one will repeat it'),
+        )
         .finally(() => {
           if (!this.#isClosing) this.#scheduleCommit();
         });
@@ -362,7 +372,7 @@ export class Consumption {
     partition.moveTo(Number(to));
   }
 
-  #partitionFailed({ partition: ref, error: wire }: PartitionFailed): void {
+  #partitionFailed({ partition: ref, error: wire }: PartitionError): void {
     const partition = ref && this.#partitions.get(refKey(ref));
     if (partition === undefined || wire === undefined) return;
     const error = fromWireError(wire);

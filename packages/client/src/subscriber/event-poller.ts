@@ -234,10 +234,15 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     this.#takenMs = this.#runtime.clock.monotonicMs();
     partition.running += 1;
     const { topic, topicId } = partition;
-    const events = taken.map(({ record }) => new NaruEvent<T>(topic, topicId, partition.partition, record, this.#serde));
+    const events = taken.map(
+      ({ record }) => new NaruEvent<T>(topic, topicId, partition.partition, record, this.#serde),
+    );
     return new EventBatch(partition, events, async (options) => {
       if (partition.state === 'gone') {
-        throw new NaruError('NOT_ASSIGNED', `${topic}/${partition.partition} is no longer this member's: not committed`);
+        throw new NaruError(
+          'NOT_ASSIGNED',
+          `${topic}/${partition.partition} is no longer this member's: not committed`,
+        );
       }
       finish(outstanding);
       await this.#consumption.commitWithin(options, [partition]);

@@ -20,7 +20,9 @@ export class HandlerFailedError extends NaruError {
     const { topic, partition, offset, requestId } = place;
     const times = attempts === 1 ? 'once' : `${attempts} times`;
     const why = cause instanceof Error ? cause.message : String(cause);
-    super('HANDLER_FAILED', `handler of ${topic}/${partition}/${offset} (${requestId}) failed ${times}: ${why}`, { cause });
+    super('HANDLER_FAILED', `handler of ${topic}/${partition}/${offset} (${requestId}) failed ${times}: ${why}`, {
+      cause,
+    });
     this.topic = topic;
     this.partition = partition;
     this.offset = offset;

@@ -96,7 +96,7 @@ export class HandlerRunner implements Consumer {
 
   /** One from each partition in turn, so that none waits for another. */
   #takeAll(consumption: Consumption): void {
-    for (let took = true; took; ) {
+    for (let took = true; took;) {
       took = false;
       for (const partition of consumption.partitions()) {
         if (!this.#scheduler.wantsMore || this.#scheduler.pending >= this.#options.settings.maxPendingEvents) return;
@@ -159,7 +159,13 @@ export class HandlerRunner implements Consumer {
     const first = task.events[0] as NaruEvent;
     const attempts = settings.retry.attempts === 'unlimited' ? Number.POSITIVE_INFINITY : settings.retry.attempts;
     const isHopeless = error instanceof NonRetriableError || isNaruError(error, 'SERIALIZATION');
-    const fields = { requestId: first.requestId, topic: first.topic, partition: first.partition, attempt, error: String(error) };
+    const fields = {
+      requestId: first.requestId,
+      topic: first.topic,
+      partition: first.partition,
+      attempt,
+      error: String(error),
+    };
     if (isHopeless || attempt >= attempts) {
       runtime.logger.error(fields, 'handler failed for good; stopping');
       this.failed(new HandlerFailedError(first, attempt, error));

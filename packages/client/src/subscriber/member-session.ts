@@ -17,7 +17,6 @@ import type {
   OwnedPartitionSchema,
   PartitionCommitSchema,
   PartitionError,
-  PartitionFailed,
   PartitionRef,
   PositionReset,
   Records,
@@ -41,7 +40,12 @@ type PartitionCommitInit = MessageInitShape<typeof PartitionCommitSchema>;
 type RequestInit = Exclude<MessageInitShape<typeof SubscribeRequestSchema>['message'], undefined>;
 
 /** The broker has removed the member: it joins anew. */
-const REMOVED = ['UNKNOWN_MEMBER_ID', 'FENCED_MEMBER_EPOCH', 'STALE_MEMBER_EPOCH', 'MAX_POLL_INTERVAL_EXCEEDED'] as const;
+const REMOVED = [
+  'UNKNOWN_MEMBER_ID',
+  'FENCED_MEMBER_EPOCH',
+  'STALE_MEMBER_EPOCH',
+  'MAX_POLL_INTERVAL_EXCEEDED',
+] as const;
 
 export interface MemberEvents {
   /** What the member still holds, for going on after a broken connection. */
@@ -51,7 +55,7 @@ export interface MemberEvents {
   revoked(revoked: Revoked): void;
   records(records: Records): void;
   positionReset(reset: PositionReset): void;
-  partitionFailed(failed: PartitionFailed): void;
+  partitionFailed(failed: PartitionError): void;
   /** Polls were answered or can be sent again. */
   pollable(): void;
   /** Everything that was assigned is lost. */
@@ -93,6 +97,7 @@ export class MemberSession {
   #nextCommitId = 1;
   readonly #commits = new Map<number, PendingCommit>();
   #left: Deferred<void> | null = null;
+  #rejoined: Deferred<void> | null = null;
 
   constructor(options: MemberSessionOptions) {
     this.#options = options;
@@ -140,6 +145,20 @@ export class MemberSession {
     this.#send({ case: 'released', value: { partitions } });
   }
 
+  /**
+   * Waits, at most `timeoutMs`, while a member that has lost its connection comes back, so that it can commit and leave;
+   * otherwise its partitions would be nobody's until the broker's session time-out.
+   */
+  async rejoined(timeoutMs: number): Promise<void> {
+    const { join, runtime } = this.#options;
+    if (this.#isJoined || this.#memberEpoch === 0 || join.groupId === '' || this.#closing.signal.aborted) return;
+    const wait = deferred<void>();
+    this.#rejoined = wait;
+    const timer = runtime.timers.after(timeoutMs, () => wait.resolve());
+    await wait.promise;
+    timer.cancel();
+  }
+
   /** Leaves the group if it can, and ends. Resolves when the broker has answered or `timeoutMs` has passed. */
   async close(timeoutMs: number): Promise<void> {
     if (this.#isJoined && !this.#closing.signal.aborted) {
@@ -155,6 +174,7 @@ export class MemberSession {
 
   #end(reason: NaruError): void {
     this.#closing.abort(reason);
+    this.#rejoined?.resolve();
     this.#expiry?.cancel();
     this.#stream?.abort();
     for (const { result } of this.#commits.values()) result.reject(reason);
@@ -265,6 +285,7 @@ export class MemberSession {
     }
     this.#options.events.joined();
     this.#options.events.pollable();
+    this.#rejoined?.resolve();
   }
 
   #beat(intervalMs: number): void {
@@ -296,6 +317,7 @@ export class MemberSession {
     this.#options.runtime.logger.warn({ reason }, 'the member lost its partitions; joining anew');
     this.#expiry?.cancel();
     this.#memberEpoch = 0;
+    this.#rejoined?.resolve();
     const fenced = new NaruError('UNKNOWN_MEMBER_ID', `the member lost its partitions before this commit: ${reason}`);
     for (const { result } of this.#commits.values()) result.reject(fenced);
     this.#commits.clear();

@@ -20,5 +20,8 @@ export function wireStartPosition(from: StartPosition): MessageInitShape<typeof 
   if (from instanceof Date && !Number.isNaN(from.getTime())) {
     return { position: { case: 'timestampMs', value: BigInt(from.getTime()) } };
   }
-  throw new NaruError('INVALID_REQUEST', `expected beginning, end, none, an offset (bigint) or a Date; got ${String(from)}`);
+  throw new NaruError(
+    'INVALID_REQUEST',
+    `expected beginning, end, none, an offset (bigint) or a Date; got ${String(from)}`,
+  );
 }

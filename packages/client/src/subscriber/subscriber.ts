@@ -108,7 +108,9 @@ export class Subscriber implements AsyncDisposable {
     if (this.#isClosed) return Promise.reject(new NaruError('CLOSED', 'the subscriber is closed'));
     if (this.#running !== null) return Promise.reject(new NaruError('INVALID_REQUEST', 'the subscriber runs already'));
     if (this.#registrations.size === 0) {
-      return Promise.reject(new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()'));
+      return Promise.reject(
+        new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()'),
+      );
     }
     const running = this.#run(options);
     this.#running = running;

@@ -15,13 +15,22 @@ describe('a watermark', () => {
     const tracker = new WatermarkTracker(0);
     for (let offset = 0; offset < 10; offset++) tracker.begin(offset);
     for (const offset of [3, 1, 4, 7, 2]) tracker.finish(offset);
-    expect([tracker.watermark, tracker.ranges]).toEqual([0, [{ from: 1, to: 5 }, { from: 7, to: 8 }]]);
+    expect([tracker.watermark, tracker.ranges]).toEqual([
+      0,
+      [
+        { from: 1, to: 5 },
+        { from: 7, to: 8 },
+      ],
+    ]);
     tracker.finish(0);
     expect([tracker.watermark, tracker.ranges]).toEqual([5, [{ from: 7, to: 8 }]]);
   });
 
   it('passes over offsets that do not exist and events that an earlier owner finished', () => {
-    const tracker = new WatermarkTracker(5, [{ from: 7, to: 9 }, { from: 20, to: 30 }]);
+    const tracker = new WatermarkTracker(5, [
+      { from: 7, to: 9 },
+      { from: 20, to: 30 },
+    ]);
     expect([4, 5, 7, 8, 9, 20, 30].filter((offset) => tracker.isFinished(offset))).toEqual([4, 7, 8, 20]);
     tracker.begin(5);
     tracker.begin(10); // 6 and 9 were compacted away

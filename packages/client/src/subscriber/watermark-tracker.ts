@@ -60,14 +60,17 @@ export class WatermarkTracker {
   /** An event is taken up. */
   begin(offset: number): void {
     this.skipTo(offset);
+    assert(this.#position === offset, 'an event that is finished is not taken up');
     this.#position = offset + 1;
   }
 
   /** There is nothing to do before `offset`. */
   skipTo(offset: number): void {
     assert(offset >= this.#position, 'events are taken up in order');
-    if (offset > this.#position) this.#add(this.#position, offset);
+    if (offset === this.#position) return;
+    const from = this.#position;
     this.#position = offset;
+    this.#add(from, offset);
   }
 
   finish(offset: number): void {
@@ -103,7 +106,11 @@ export class WatermarkTracker {
 
   #absorb(): void {
     let count = 0;
-    for (let range = this.#ranges[0]; range !== undefined && range.from <= this.#watermark; range = this.#ranges[count]) {
+    for (
+      let range = this.#ranges[0];
+      range !== undefined && range.from <= this.#watermark;
+      range = this.#ranges[count]
+    ) {
       this.#watermark = Math.max(this.#watermark, range.to);
       count += 1;
     }

@@ -106,7 +106,8 @@ export class FakePublishBroker implements Transport {
     this.topicLookups += 1;
     const name = (request as DescribeTopicRequest).topic.value as string;
     const topic = this.topics.get(name);
-    if (topic === undefined) return Promise.reject(new NaruError('UNKNOWN_TOPIC_OR_PARTITION', `there is no topic ${name}`));
+    if (topic === undefined)
+      return Promise.reject(new NaruError('UNKNOWN_TOPIC_OR_PARTITION', `there is no topic ${name}`));
     const { topicId, partitions } = topic;
     const description = { name, topicId: topicIdToBytes(topicId), partitionCount: partitions.length };
     return Promise.resolve(create(DescribeTopicResponseSchema, { topic: description }) as unknown as MessageShape<O>);
@@ -144,7 +145,10 @@ export class FakePublishBroker implements Transport {
     const ack =
       typeof result === 'number'
         ? { correlationId, baseOffset: BigInt(result) }
-        : { correlationId, error: { code: result, message: `refused: ${result}`, retriable: ERRORS[result].retriable } };
+        : {
+            correlationId,
+            error: { code: result, message: `refused: ${result}`, retriable: ERRORS[result].retriable },
+          };
     stream.answer(create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: [ack] } } }));
   }
 

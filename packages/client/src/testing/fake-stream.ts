@@ -1,6 +1,6 @@
 /** A stream between a client and a broker that a test plays. Messages arrive after `delayMs` of virtual time, in order. */
 import type { NaruError } from '@naru/protocol';
-import { OutboundQueue } from '../transport/outbound-queue.ts';
+import { OutboundQueue } from './outbound-queue.ts';
 import type { MessageStream } from '../transport/transport.ts';
 import type { VirtualTime } from './virtual-time.ts';
 

@@ -52,7 +52,8 @@ export class VirtualTime implements Clock, Timers {
     await settle();
     while (!condition()) {
       const next = this.#next();
-      if (next === undefined || next.atMs > endMs) throw new Error(`condition does not hold after ${limitMs} virtual ms`);
+      if (next === undefined || next.atMs > endMs)
+        throw new Error(`condition does not hold after ${limitMs} virtual ms`);
       await this.advance(next.atMs - this.#nowMs);
     }
   }

@@ -2,14 +2,15 @@
  * gRPC over HTTP/2. One connection for each kind of traffic, so that large answers to subscribers do not delay
  * acknowledgements. Connections open when needed and again after they broke; with several brokers, the next one.
  */
-import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import type { Client, Transport as RpcTransport } from '@connectrpc/connect';
-import { createClient } from '@connectrpc/connect';
+import type { DescMessage, DescMethodStreaming, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import type { Transport as RpcTransport } from '@connectrpc/connect';
 import { Http2SessionManager, createGrpcTransport } from '@connectrpc/connect-node';
-import { create } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { isNaruError } from '@naru/protocol';
+import { encodePublishBatch } from '@naru/protocol/grpc-frames';
 import { PublisherService, SubscriberService } from '@naru/protocol/proto';
-import { OutboundQueue } from './outbound-queue.ts';
+import type { PublishStreamRequest } from '@naru/protocol/proto';
+import { GrpcStream } from './grpc-stream.ts';
 import type { MessageStream, PublishStream, SubscribeStream, Transport } from './transport.ts';
 import { toNaruError } from './wire-errors.ts';
 
@@ -46,15 +47,16 @@ export class ConnectTransport implements Transport {
   }
 
   openPublishStream(): PublishStream {
-    const link = this.#link('publish');
-    const client: Client<typeof PublisherService> = createClient(PublisherService, link.rpc);
-    return this.#track(link, (requests, signal) => client.publishStream(requests, { signal }));
+    const { publishStream } = PublisherService.method;
+    return this.#open('publish', publishStream, ({ message }: PublishStreamRequest) => {
+      if (message.case !== 'batch') return null;
+      const { correlationId, topicId, partition, records } = message.value;
+      return encodePublishBatch(correlationId, topicId, partition, records);
+    });
   }
 
   openSubscribeStream(): SubscribeStream {
-    const link = this.#link('subscribe');
-    const client: Client<typeof SubscriberService> = createClient(SubscriberService, link.rpc);
-    return this.#track(link, (requests, signal) => client.subscribe(requests, { signal }));
+    return this.#open('subscribe', SubscriberService.method.subscribe, () => null);
   }
 
   async call<I extends DescMessage, O extends DescMessage>(
@@ -95,64 +97,24 @@ export class ConnectTransport implements Transport {
     return error;
   }
 
-  #track<Out, In>(
-    link: Link,
-    open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>,
-  ): MessageStream<Out, In> {
-    const stream = new RpcStream<Out, In>(open, {
+  /** @param inPieces a message without copying what is in it, or null for the usual way */
+  #open<I extends DescMessage, O extends DescMessage>(
+    traffic: Traffic,
+    method: DescMethodStreaming<I, O>,
+    inPieces: (message: MessageShape<I>) => Uint8Array[] | null,
+  ): MessageStream<MessageShape<I>, MessageShape<O>> {
+    const link = this.#link(traffic);
+    const path = `/${method.parent.typeName}/${method.name}`;
+    const stream = new GrpcStream<MessageShape<I>, MessageShape<O>>({
+      request: (headers) => link.sessions.request('POST', path, headers, {}),
+      encode: (message) => inPieces(message) ?? [toBinary(method.input, message)],
+      decode: (bytes) => fromBinary(method.output, bytes),
+      maxMessageBytes: READ_MAX_BYTES,
       failed: (reason) => this.#failed(link, reason),
-      over: () => this.#streams.delete(stream),
+      over: () => this.#streams.delete(stream as MessageStream<never, unknown>),
     });
-    this.#streams.add(stream);
+    this.#streams.add(stream as MessageStream<never, unknown>);
     return stream;
-  }
-}
-
-interface StreamEvents {
-  failed(reason: unknown): Error;
-  over(): void;
-}
-
-class RpcStream<Out, In> implements MessageStream<Out, In> {
-  readonly #open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>;
-  readonly #events: StreamEvents;
-  readonly #abort = new AbortController();
-  readonly #requests: OutboundQueue<Out>;
-  onDrain: (() => void) | null = null;
-
-  constructor(open: (requests: AsyncIterable<Out>, signal: AbortSignal) => AsyncIterable<In>, events: StreamEvents) {
-    this.#open = open;
-    this.#events = events;
-    this.#requests = new OutboundQueue(() => this.onDrain?.());
-  }
-
-  get backlog(): number {
-    return this.#requests.length;
-  }
-
-  send(message: Out): void {
-    this.#requests.push(message);
-  }
-
-  end(): void {
-    this.#requests.end();
-  }
-
-  abort(): void {
-    void this.#requests.return();
-    this.#abort.abort();
-  }
-
-  async *[Symbol.asyncIterator](): AsyncGenerator<In, void> {
-    try {
-      yield* this.#open(this.#requests, this.#abort.signal);
-    } catch (reason) {
-      throw this.#events.failed(reason);
-    } finally {
-      // Leaving the loop early does not cancel the call by itself.
-      this.abort();
-      this.#events.over();
-    }
   }
 }
 

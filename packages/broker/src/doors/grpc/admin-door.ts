@@ -1,7 +1,7 @@
 /** AdminService: wire messages to the services of topics, groups and offsets, and back. */
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes, type PartitionKey } from '@naru/base';
+import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes, type Logger, type PartitionKey } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   AddPartitionsResponseSchema,
@@ -31,7 +31,7 @@ import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
 import type { GroupService } from '../../service/groups.ts';
 import type { TopicService } from '../../service/topics.ts';
 import { toOffsetPosition } from './positions.ts';
-import { toConnectError } from './wire-errors.ts';
+import { logged, toConnectError } from './wire-errors.ts';
 
 export interface ClusterInfo {
   readonly clusterId: string;
@@ -45,25 +45,25 @@ export interface AdminDoorOptions {
   readonly groups: GroupService;
   readonly shard: ShardClient;
   readonly cluster: ClusterInfo;
+  readonly logger: Logger;
 }
 
-/** Runs a call; refusals and errors become Connect's. */
-async function answer<T>(work: () => Promise<T | Refusal> | T | Refusal): Promise<Exclude<T, Refusal>> {
-  try {
-    const result = await work();
-    if (isRefusal(result)) throw NaruError.from(result);
-    return result as Exclude<T, Refusal>;
-  } catch (error) {
-    throw toConnectError(error);
+export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminService> {
+  const { topics, groups, shard, cluster, logger } = options;
+  /** Runs a call; refusals and errors become Connect's. */
+  async function answer<T>(work: () => Promise<T | Refusal> | T | Refusal): Promise<Exclude<T, Refusal>> {
+    try {
+      const result = await work();
+      if (isRefusal(result)) throw NaruError.from(result);
+      return result as Exclude<T, Refusal>;
+    } catch (error) {
+      throw logged(toConnectError(error), logger);
+    }
   }
-}
-
-/** For calls that answer nothing but a refusal. */
-async function perform(work: () => Promise<Refusal | null>): Promise<void> {
-  await answer(async () => (await work()) ?? true);
-}
-
-export function adminDoor({ topics, groups, shard, cluster }: AdminDoorOptions): ServiceImpl<typeof AdminService> {
+  /** For calls that answer nothing but a refusal. */
+  const perform = async (work: () => Promise<Refusal | null>): Promise<void> => {
+    await answer(async () => (await work()) ?? true);
+  };
   const findTopic = (request: DescribeTopicRequest): TopicMetadata | Refusal => {
     const { topic } = request;
     if (topic.case === 'name') return topics.find(topic.value);
@@ -135,6 +135,9 @@ async function listOffsets(request: ListOffsetsRequest, topics: TopicService, sh
   if (isRefusal(topic)) return topic;
   const position = toOffsetPosition(request.position);
   if (position === null) return refuse('INVALID_REQUEST', 'say which offsets to list: beginning, end, or of a time');
+  if (request.partitions.length > topic.partitionCount) {
+    return refuse('INVALID_REQUEST', `${request.partitions.length} partitions are asked for, the topic has ${topic.partitionCount}`);
+  }
   const all = Array.from({ length: topic.partitionCount }, (_, partition) => partition);
   const wanted = request.partitions.length === 0 ? all : request.partitions;
   const offsets = [];

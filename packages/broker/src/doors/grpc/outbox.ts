@@ -1,8 +1,8 @@
 /**
  * What a stream has to say, in order, as an async iterable.
  *
- * It has no limit of its own: everything put in answers a request whose number is limited (batches by bytes in flight,
- * polls and commits by count), or tells of an assignment.
+ * It has no limit of its own: whoever takes the requests that it answers takes no more of them while too much waits here
+ * ({@link Outbox.length}, {@link Outbox.emptied}).
  */
 export class Outbox<T> implements AsyncIterable<T> {
   #items: T[] = [];

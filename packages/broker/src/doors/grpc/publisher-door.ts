@@ -1,11 +1,13 @@
 /** PublisherService: wire messages to publish.ts and producer-session.ts, and back. */
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import type { Logger } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import {
   PublishAckSchema,
   PublishResponseSchema,
   PublishResultSchema,
+  PublishStreamRequestSchema,
   PublishStreamResponseSchema,
   type PublisherService,
   type PublishAck,
@@ -19,22 +21,39 @@ import { ByteBudget } from '../../service/byte-budget.ts';
 import { MAX_IN_FLIGHT_BYTES, MAX_TOTAL_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
 import type { PlainRecord, PublishService } from '../../service/publish.ts';
+import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { Outbox } from './outbox.ts';
-import { toConnectError, toErrorMessage } from './wire-errors.ts';
+import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
+
+/** Acknowledgements that a publisher has not read, beyond which its batches are not read either. */
+const MAX_UNREAD_ACKS = 10_000;
 
 export interface PublisherDoorOptions {
   readonly publish: PublishService;
   readonly producerIds: ProducerIds;
   readonly shard: ShardClient;
   readonly maxBatchBytes: number;
+  readonly logger: Logger;
 }
 
 export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   readonly #options: PublisherDoorOptions;
   readonly #inFlight = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
+  readonly #streams = new Set<Outbox<PublishAck>>();
 
   constructor(options: PublisherDoorOptions) {
     this.#options = options;
+  }
+
+  /** Bytes of batches that are taken and not durable, of all streams. */
+  get inFlightBytes(): number {
+    return this.#inFlight.usedBytes;
+  }
+
+  /** Ends every stream, after its last acknowledgements. */
+  close(): void {
+    const error = new NaruError('SHUTTING_DOWN', 'the broker is shutting down');
+    for (const acks of this.#streams) acks.end(error);
   }
 
   async publish(request: PublishRequest): Promise<PublishResponse> {
@@ -62,12 +81,32 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
         ),
       });
     } catch (error) {
-      throw toConnectError(error);
+      throw logged(toConnectError(error), this.#options.logger);
     }
   }
 
   async *publishStream(requests: AsyncIterable<PublishStreamRequest>, context: HandlerContext): AsyncIterable<PublishStreamResponse> {
+    try {
+      yield* this.#serve(requests, context.signal);
+    } catch (error) {
+      throw logged(toConnectError(error), this.#options.logger);
+    }
+  }
+
+  /** {@link publishStream} without the library: see grpc-stream.ts. */
+  streamMethod(): StreamMethod {
+    const serve = async function* (responses: AsyncIterable<PublishStreamResponse>): AsyncIterable<Uint8Array[]> {
+      for await (const response of responses) yield [toBinary(PublishStreamResponseSchema, response)];
+    };
+    return {
+      path: '/naru.v1.PublisherService/PublishStream',
+      serve: (requests, _peer, signal) => serve(this.#serve(decoded(PublishStreamRequestSchema, requests), signal)),
+    };
+  }
+
+  async *#serve(requests: AsyncIterable<PublishStreamRequest>, signal: AbortSignal): AsyncIterable<PublishStreamResponse> {
     const acks = new Outbox<PublishAck>();
+    this.#streams.add(acks);
     const session = new ProducerSession(this.#options.shard, this.#inFlight, ({ correlationId, baseOffset, refusal }) => {
       const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
       acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
@@ -77,7 +116,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     const iterator = requests[Symbol.asyncIterator]();
     try {
       yield await this.#open(iterator);
-      const reading = this.#read(iterator, session).then(
+      void this.#read(iterator, session, acks).then(
         () => {
           finished = true;
           if (session.inFlight === 0) acks.end();
@@ -87,11 +126,13 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
       for (let ready = await acks.takeAll(); ready !== null; ready = await acks.takeAll()) {
         yield create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: ready } } });
       }
-      await reading;
     } catch (error) {
       // A connection that broke is nobody's error here.
-      if (context.signal.aborted) return;
-      throw toConnectError(error);
+      if (signal.aborted) return;
+      throw error;
+    } finally {
+      acks.end();
+      this.#streams.delete(acks);
     }
   }
 
@@ -113,13 +154,18 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     });
   }
 
-  async #read(iterator: AsyncIterator<PublishStreamRequest>, session: ProducerSession): Promise<void> {
+  async #read(
+    iterator: AsyncIterator<PublishStreamRequest>,
+    session: ProducerSession,
+    acks: Outbox<PublishAck>,
+  ): Promise<void> {
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
       const { message } = next.value;
       if (message.case !== 'batch') throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
       const { correlationId, topicId, partition, records } = message.value;
       session.take(correlationId, topicId, partition, records);
       for (let ready = session.ready(); ready !== null; ready = session.ready()) await ready;
+      if (acks.length >= MAX_UNREAD_ACKS) await acks.emptied();
     }
   }
 }

@@ -1,8 +1,12 @@
 /** SubscriberService: wire messages to subscriber-session.ts, and what that says back. */
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
+import type { Logger } from '@naru/base';
+import { splitPartitionKey, topicIdToBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
+import { encodeRecords } from '@naru/protocol/grpc-frames';
 import {
+  SubscribeRequestSchema,
   SubscribeResponseSchema,
   type Join,
   type SubscribeRequest,
@@ -10,37 +14,76 @@ import {
   type SubscriberService,
 } from '@naru/protocol/proto';
 import { ByteBudget } from '../../service/byte-budget.ts';
+import { ConnectedMembers } from '../../service/connected-members.ts';
 import {
   SubscriberSession,
   type JoinRequest,
   type SessionEvent,
   type SubscriberSessionOptions,
 } from '../../service/subscriber-session.ts';
+import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { Outbox } from './outbox.ts';
 import { toOffsetPosition, toPartitionKey, toPartitionRef, wireInteger } from './positions.ts';
-import { toConnectError, toErrorMessage } from './wire-errors.ts';
+import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Commits, seeks and releases of one stream that are being carried out. */
 const MAX_CONCURRENT_REQUESTS = 1_000;
 
+/** Answers that a subscriber has not read, beyond which its requests are not read either. */
+const MAX_UNREAD_EVENTS = 1_000;
+
 /** Records of all subscribers that were read and wait for their connections. */
 const MAX_HELD_BYTES = 128 * 1024 * 1024;
 
-/** The address of a call's client. */
-export type PeerOf = (context: HandlerContext) => string;
+export interface SubscriberDoorOptions extends Omit<SubscriberSessionOptions, 'emit' | 'room' | 'members'> {
+  readonly logger: Logger;
+  /** The address of a call's client. */
+  readonly peerOf: (context: HandlerContext) => string;
+}
 
 export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
-  readonly #options: Omit<SubscriberSessionOptions, 'emit' | 'room'>;
-  readonly #peerOf: PeerOf;
+  readonly #options: SubscriberDoorOptions;
+  readonly #members = new ConnectedMembers<SubscriberSession>();
+  readonly #sessions = new Set<SubscriberSession>();
   /** Records that were read and not yet taken by the transport. */
   readonly #held = new ByteBudget(MAX_HELD_BYTES);
 
-  constructor(options: Omit<SubscriberSessionOptions, 'emit' | 'room'>, peerOf: PeerOf) {
+  constructor(options: SubscriberDoorOptions) {
     this.#options = options;
-    this.#peerOf = peerOf;
+  }
+
+  /** Bytes of records that were read and not yet taken by the transport, of all streams. */
+  get heldBytes(): number {
+    return this.#held.usedBytes;
+  }
+
+  /** Ends every stream, after what it still has to say. */
+  close(): void {
+    for (const session of this.#sessions) session.shutDown();
   }
 
   async *subscribe(requests: AsyncIterable<SubscribeRequest>, context: HandlerContext): AsyncIterable<SubscribeResponse> {
+    try {
+      for await (const event of this.#serve(requests, this.#options.peerOf(context), context.signal)) {
+        yield create(SubscribeResponseSchema, { message: toWire(event) });
+      }
+    } catch (error) {
+      throw logged(toConnectError(error), this.#options.logger);
+    }
+  }
+
+  /** {@link subscribe} without the library, and without copying records: see grpc-stream.ts. */
+  streamMethod(): StreamMethod {
+    const serve = async function* (events: AsyncIterable<Said>): AsyncIterable<Uint8Array[]> {
+      for await (const event of events) yield toPieces(event);
+    };
+    return {
+      path: '/naru.v1.SubscriberService/Subscribe',
+      serve: (requests, peer, signal) => serve(this.#serve(decoded(SubscribeRequestSchema, requests), peer, signal)),
+    };
+  }
+
+  async *#serve(requests: AsyncIterable<SubscribeRequest>, peer: string, signal: AbortSignal): AsyncIterable<Said> {
     const outbox = new Outbox<SessionEvent>();
     let heldBytes = 0;
     const iterator = requests[Symbol.asyncIterator]();
@@ -59,46 +102,55 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
       };
       // Records are read for a subscriber only once it took the last ones, so that a slow one costs little memory.
       const room = (): Promise<void> | null => (heldBytes > 0 ? outbox.emptied() : this.#held.room());
-      const joined = new SubscriberSession(toJoinRequest(message.value, this.#peerOf(context)), { ...this.#options, emit, room });
+      const options = { ...this.#options, members: this.#members, emit, room };
+      const joined = new SubscriberSession(toJoinRequest(message.value, peer), options);
       session = joined;
-      const serving = joined.open().then(() => serve(iterator, joined, (error) => outbox.end(error)));
+      this.#sessions.add(joined);
       // A client that closes its side without leaving is gone: the stream ends, the membership goes on for a while.
-      serving.then(
-        () => outbox.end(),
-        (error: unknown) => outbox.end(error),
-      );
+      const finish = (error: unknown): void => {
+        outbox.end(error);
+        joined.disconnected();
+      };
+      joined
+        .open()
+        .then(() => serve(iterator, joined, outbox, finish))
+        .then(() => finish(null), finish);
       for await (const event of outbox) {
         if (event.type === 'ended') continue;
-        yield create(SubscribeResponseSchema, { message: toWire(event) });
+        yield event;
         if (event.type !== 'records') continue;
         heldBytes -= recordBytes(event);
         this.#held.release(recordBytes(event));
       }
     } catch (error) {
-      if (context.signal.aborted) return;
-      throw toConnectError(error);
+      if (signal.aborted) return;
+      throw error;
     } finally {
+      outbox.end();
       this.#held.release(heldBytes);
-      session?.disconnected();
+      if (session !== null) {
+        session.disconnected();
+        this.#sessions.delete(session);
+      }
     }
   }
 }
 
-/** Carries out requests until the client closes its side. Requests of one stream begin in their order. */
+/** Carries out requests until the client closes its side, and ends with the last one. They begin in their order. */
 async function serve(
   iterator: AsyncIterator<SubscribeRequest>,
   session: SubscriberSession,
+  outbox: Outbox<SessionEvent>,
   fail: (error: unknown) => void,
 ): Promise<void> {
-  let running = 0;
+  const running = new Set<Promise<void>>();
   const start = (work: Promise<void>): void => {
-    running += 1;
-    work.catch(fail).finally(() => {
-      running -= 1;
-    });
+    const done = work.catch(fail).finally(() => running.delete(done));
+    running.add(done);
   };
   for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
-    if (running >= MAX_CONCURRENT_REQUESTS) {
+    if (outbox.length >= MAX_UNREAD_EVENTS) await outbox.emptied();
+    if (running.size >= MAX_CONCURRENT_REQUESTS) {
       throw new NaruError('INVALID_REQUEST', `${MAX_CONCURRENT_REQUESTS} requests are unanswered, which is the limit: wait for answers`);
     }
     const { message } = next.value;
@@ -143,6 +195,7 @@ async function serve(
         throw new NaruError('INVALID_REQUEST', 'a message of a subscription is empty or unknown to this broker');
     }
   }
+  await Promise.all(running);
 }
 
 function toJoinRequest(join: Join, clientHost: string): JoinRequest {
@@ -172,7 +225,19 @@ function recordBytes(event: Extract<SessionEvent, { type: 'records' }>): number 
 
 type WireMessage = NonNullable<MessageInitShape<typeof SubscribeResponseSchema>['message']>;
 
-function toWire(event: Exclude<SessionEvent, { type: 'ended' }>): WireMessage {
+/** What a stream says; how it ends is the stream's own end. */
+type Said = Exclude<SessionEvent, { type: 'ended' }>;
+
+function toPieces(event: Said): Uint8Array[] {
+  if (event.type !== 'records') return [toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { message: toWire(event) }))];
+  const parts = event.partitions.map(({ partition, batches, highWatermark }) => {
+    const { topicId, partition: number } = splitPartitionKey(partition);
+    return { topicId: topicIdToBytes(topicId), partition: number, batches, highWatermark };
+  });
+  return encodeRecords(event.pollId, parts);
+}
+
+function toWire(event: Said): WireMessage {
   switch (event.type) {
     case 'joined': {
       const { type: _type, ...value } = event;

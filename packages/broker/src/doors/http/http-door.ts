@@ -5,9 +5,15 @@
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
 import type { Socket } from 'node:net';
-import { createContextKey, createContextValues, type ConnectRouter } from '@connectrpc/connect';
-import { connectNodeAdapter } from '@connectrpc/connect-node';
+import { createConnectRouter, createContextKey, createContextValues, type ConnectRouter } from '@connectrpc/connect';
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from '@connectrpc/connect-node';
 import type { Logger } from '@naru/base';
+import { isPlainGrpc, serveGrpcStream, type StreamMethod } from '../grpc/grpc-stream.ts';
 
 /** A stream's flow-control window: several poll answers or batches, so that one round trip does not bound throughput. */
 const STREAM_WINDOW_BYTES = 1 * 1024 * 1024;
@@ -16,8 +22,8 @@ const CONNECTION_WINDOW_BYTES = 2 * 1024 * 1024;
 const MAX_FRAME_BYTES = 256 * 1024;
 const MAX_STREAMS_PER_CONNECTION = 1_000;
 const MAX_HEADER_BYTES = 16 * 1024;
-/** Of one message, either way: the largest poll answer and its envelope. */
-const MAX_MESSAGE_BYTES = 17 * 1024 * 1024;
+/** Of one message, either way: the largest poll answer, one batch beyond its limit, and the envelope. */
+const MAX_MESSAGE_BYTES = 25 * 1024 * 1024;
 
 /** The address of the client, in a call's context. */
 export const PEER_KEY = createContextKey('', { description: 'address of the client' });
@@ -38,16 +44,26 @@ export interface HttpDoor {
 type Request = IncomingMessage | Http2ServerRequest;
 type Response = ServerResponse | Http2ServerResponse;
 
-export function httpDoor(routes: (router: ConnectRouter) => void, pages: HttpPages, logger: Logger): HttpDoor {
-  const rpc = connectNodeAdapter({
-    routes,
-    readMaxBytes: MAX_MESSAGE_BYTES,
-    writeMaxBytes: MAX_MESSAGE_BYTES,
-    contextValues: (request) => createContextValues().set(PEER_KEY, request.socket.remoteAddress ?? ''),
-  });
+export interface HttpDoorOptions {
+  readonly routes: (router: ConnectRouter) => void;
+  /** Methods that plain gRPC over HTTP/2 gets without the library. They are among `routes` too. */
+  readonly streams: readonly StreamMethod[];
+  readonly pages: HttpPages;
+  readonly logger: Logger;
+}
+
+export function httpDoor({ routes, streams, pages, logger }: HttpDoorOptions): HttpDoor {
+  const rpc = rpcHandler(routes, logger);
+  const byPath = new Map(streams.map((method) => [method.path, method]));
   const handle = (request: Request, response: Response): void => {
     const path = (request.url ?? '/').split('?', 1)[0] as string;
-    if (!servePage(path, request.method ?? 'GET', response, pages, logger)) rpc(request as never, response as never);
+    if (servePage(path, request.method ?? 'GET', response, pages, logger)) return;
+    const method = byPath.get(path);
+    if (method !== undefined && 'stream' in response && request.method === 'POST' && isPlainGrpc(request.headers)) {
+      void serveGrpcStream(response.stream, method, MAX_MESSAGE_BYTES, logger);
+      return;
+    }
+    rpc(path, request, response);
   };
   const http1 = createHttp1Server({ maxHeaderSize: MAX_HEADER_BYTES }, handle);
   const http2 = createHttp2Server(
@@ -61,6 +77,8 @@ export function httpDoor(routes: (router: ConnectRouter) => void, pages: HttpPag
     },
     handle,
   );
+  // What a server does when it listens itself: watches connections, so that its time-outs for requests hold.
+  http1.emit('listening');
   const sessions = new Set<ServerHttp2Session>();
   http2.on('session', (session) => {
     session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
@@ -77,6 +95,34 @@ export function httpDoor(routes: (router: ConnectRouter) => void, pages: HttpPag
       http1.closeIdleConnections();
       for (const session of sessions) session.close();
     },
+  };
+}
+
+/** Calls through the library. */
+function rpcHandler(
+  routes: (router: ConnectRouter) => void,
+  logger: Logger,
+): (path: string, request: Request, response: Response) => void {
+  const router = createConnectRouter({
+    readMaxBytes: MAX_MESSAGE_BYTES,
+    writeMaxBytes: MAX_MESSAGE_BYTES,
+    // Compressed requests are understood. Answers are not compressed: batches bring their own compression.
+    acceptCompression: [compressionGzip, compressionBrotli],
+    compressMinBytes: MAX_MESSAGE_BYTES,
+  });
+  routes(router);
+  const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  return (path, request, response) => {
+    const handler = handlers.get(path);
+    if (handler === undefined) {
+      send(response, 404, 'text/plain; charset=utf-8', `there is nothing at ${path}\n`);
+      return;
+    }
+    const context = createContextValues().set(PEER_KEY, request.socket.remoteAddress ?? '');
+    handler(universalRequestFromNodeRequest(request as never, response as never, undefined, context))
+      .then((answer) => universalResponseToNodeResponse(answer, response as never))
+      // The call itself answered its errors; what is left are connections that broke under the answer.
+      .catch((error: unknown) => logger.debug({ error, path }, 'an answer could not be sent'));
   };
 }
 

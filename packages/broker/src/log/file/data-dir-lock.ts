@@ -4,7 +4,8 @@
  * An SQLite database held in an exclusive transaction: a lock that the operating system drops when the process ends,
  * however it ends, and that does not depend on a process id which another process may have by now.
  */
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { NaruError } from '@naru/protocol';
 
@@ -26,7 +27,7 @@ export interface DataDirectoryLock {
 export function lockDataDirectory(path: string): DataDirectoryLock {
   let database: DatabaseSync | null = null;
   try {
-    mkdirSync(path, { recursive: true, mode: 0o750 });
+    makeDirectories(path);
     database = new DatabaseSync(`${path}/${LOCK_FILE}`, { timeout: 0 });
     database.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE;');
   } catch (error) {
@@ -35,6 +36,14 @@ export function lockDataDirectory(path: string): DataDirectoryLock {
   }
   const held = database;
   return { release: () => held.close() };
+}
+
+/** Not node's `recursive`: where a directory cannot be made although its parent exists (in /proc), that never returns. */
+function makeDirectories(path: string): void {
+  if (existsSync(path)) return;
+  const parent = dirname(path);
+  if (parent !== path) makeDirectories(parent);
+  mkdirSync(path, { mode: 0o750 });
 }
 
 function lockError(error: unknown, path: string): NaruError {

@@ -47,10 +47,11 @@ export async function prepareDataDirectory(disk: Disk, paths: DataPaths): Promis
     }
     const text = `${JSON.stringify({ formatVersion: FORMAT_VERSION }, null, 2)}\n`;
     await writeFileAtomically(disk, paths.root, VERSION_FILE, [new TextEncoder().encode(text)]);
-    await syncParent(disk, paths.root);
   }
   for (const directory of [paths.journal, paths.segments, paths.checkpoint]) await disk.makeDirectory(directory);
+  // Each time: whoever created them may have been killed before it came to this.
   await disk.syncDirectory(paths.root);
+  await syncParent(disk, paths.root);
 }
 
 function checkVersion(bytes: Uint8Array, root: string): void {

@@ -96,7 +96,8 @@ export class JournalFiles {
   headroomBytes(maxFrameBytes: number): number {
     const usable = this.#options.limits.journalFileBytes - maxFrameBytes;
     const count = this.#count();
-    const files = this.#free.length + Math.max(0, this.#maxFiles - count);
+    // Files that are not there yet count unless the disk has no space for them.
+    const files = this.#free.length + (this.stalled ? 0 : Math.max(0, this.#maxFiles - count));
     const current = this.#current;
     return files * usable + (current === null ? 0 : Math.max(0, current.sizeBytes - current.position - maxFrameBytes));
   }

@@ -29,30 +29,8 @@ class NodeDiskFile implements DiskFile {
   }
 
   async write(buffers: readonly Uint8Array[], position: number): Promise<void> {
-    if (buffers.length <= MAX_VECTORS) await this.#writeAll(buffers, position);
-    else await this.#writeInSlices(buffers, position);
+    await writeFully((part, at) => this.#writeOnce(part, at), buffers, position);
     if (this.#syncEachWrite) await this.sync();
-  }
-
-  async #writeInSlices(buffers: readonly Uint8Array[], position: number): Promise<void> {
-    let at = position;
-    for (let i = 0; i < buffers.length; i += MAX_VECTORS) {
-      const slice = buffers.slice(i, i + MAX_VECTORS);
-      await this.#writeAll(slice, at);
-      at += totalLength(slice);
-    }
-  }
-
-  async #writeAll(buffers: readonly Uint8Array[], position: number): Promise<void> {
-    let rest = buffers;
-    let at = position;
-    for (let left = totalLength(buffers); left > 0; ) {
-      const written = await this.#writeOnce(rest, at);
-      if (written <= 0) throw Object.assign(new Error(`a write at ${at} took none of ${left} bytes`), { code: 'ENOSPC' });
-      left -= written;
-      at += written;
-      if (left > 0) rest = dropBytes(rest, written);
-    }
   }
 
   #writeOnce(buffers: readonly Uint8Array[], position: number): Promise<number> {
@@ -106,6 +84,30 @@ class NodeDiskFile implements DiskFile {
   }
 }
 
+/**
+ * Writes all of `buffers`, however little each call takes.
+ *
+ * @param writeOnce one system call; resolves to the bytes that it wrote
+ * @throws an error with code ENOSPC when a call takes nothing
+ */
+export async function writeFully(
+  writeOnce: (buffers: readonly Uint8Array[], position: number) => Promise<number>,
+  buffers: readonly Uint8Array[],
+  position: number,
+): Promise<void> {
+  let at = position;
+  for (let i = 0; i < buffers.length; i += MAX_VECTORS) {
+    let rest = buffers.length <= MAX_VECTORS ? buffers : buffers.slice(i, i + MAX_VECTORS);
+    for (let left = totalLength(rest); left > 0; ) {
+      const written = await writeOnce(rest, at);
+      if (written <= 0) throw Object.assign(new Error(`a write at ${at} took none of ${left} bytes`), { code: 'ENOSPC' });
+      left -= written;
+      at += written;
+      if (left > 0) rest = dropBytes(rest, written);
+    }
+  }
+}
+
 function settle<T>(run: (done: (error: Error | null, value: T) => void) => void): Promise<T> {
   return new Promise((resolve, reject) => run((error, value) => (error === null ? resolve(value) : reject(error))));
 }
@@ -117,7 +119,7 @@ function totalLength(buffers: readonly Uint8Array[]): number {
 }
 
 /** What is left of `buffers` after its first `count` bytes. */
-export function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
+function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] {
   const rest: Uint8Array[] = [];
   let skip = count;
   for (const buffer of buffers) {

@@ -61,6 +61,8 @@ export interface PlannedPartition {
 
 export class RecoveryPlan {
   readonly partitions: PlannedPartition[] = [];
+  /** Partitions from whose directories files are removed: the next checkpoint makes that durable. */
+  readonly cleaned: PartitionLog[] = [];
   readonly #changes: (() => Promise<void>)[] = [];
   readonly #disk: Disk;
   readonly #segmentsDirectory: string;
@@ -170,7 +172,9 @@ export class RecoveryPlan {
       if (base === null) continue;
       // The last segment is open again; an index of it is from a later time.
       const needed = bases.has(base) && !(base === lastBase && name.endsWith('.index'));
-      if (!needed) this.#changes.push(() => this.#disk.remove(`${log.directory}/${name}`));
+      if (needed) continue;
+      this.#changes.push(() => this.#disk.remove(`${log.directory}/${name}`));
+      if (this.cleaned.at(-1) !== log) this.cleaned.push(log);
     }
   }
 

@@ -151,6 +151,9 @@ export async function replay(
     if (log.held) heldUntil.set(log.key, offset);
     visitor.partition(log.info());
   }
+  // What a killed process created or removed may not be durable, and a checkpoint relies on what it finds.
+  writer.segmentsDirectoryDirty = true;
+  for (const log of found.plan.cleaned) writer.dirtyDirectories.add(log);
   for (const location of found.scan.frames) {
     for (const entry of await found.reader.entries(location)) replayEntry(entry, state, writer, heldUntil, visitor);
     // Bounds memory; a stalled or idle writer has nothing that it could do about it.
@@ -170,7 +173,7 @@ function replayEntry(
   if (type === ENTRY.create) {
     if (log !== undefined) corruptReplay(partition, 'it is created twice');
     state.create(state.prepare(partition, offset));
-    visitor.created(partition);
+    visitor.created(partition, offset);
     return;
   }
   if (log === undefined) corruptReplay(partition, 'it does not exist');

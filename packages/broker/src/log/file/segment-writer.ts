@@ -213,8 +213,10 @@ export class SegmentWriter {
     const offset = log.pendingCut;
     let last = log.segments.at(-1);
     while (last !== undefined && last.baseOffset >= offset) {
-      await this.#removeSegment(log, last);
       log.segments.pop();
+      log.segmentBytes -= last.sizeBytes;
+      log.epoch += 1;
+      await this.#removeFiles(log, last);
       last = log.segments.at(-1);
     }
     if (last !== undefined) await this.#cutSegment(log, last, offset);
@@ -232,26 +234,29 @@ export class SegmentWriter {
       segment.sealed = false;
       reader.forget(segment);
     }
-    await handles.withFile(segment.logPath, 'write', (file) => file.truncate(position));
+    // First what readers go by, then the file: one that began before starts over, one that begins now reads no further.
     log.segmentBytes -= segment.sizeBytes - position;
     segment.shrink(position);
+    log.epoch += 1;
+    await handles.withFile(segment.logPath, 'write', (file) => file.truncate(position));
     this.dirtySegments.add(segment);
   }
 
   async #removeExpired(log: PartitionLog): Promise<void> {
     for (let count = log.expiredSegments(); count > 0 && !log.deleted; count--) {
-      await this.#removeSegment(log, log.segments[0] as Segment);
-      log.segments.shift();
+      const segment = log.segments.shift() as Segment;
+      log.segmentBytes -= segment.sizeBytes;
+      await this.#removeFiles(log, segment);
     }
   }
 
-  async #removeSegment(log: PartitionLog, segment: Segment): Promise<void> {
+  /** Removes what is no longer in the partition's list. Should that fail, recovery does it. */
+  async #removeFiles(log: PartitionLog, segment: Segment): Promise<void> {
     const { disk } = this.#options;
+    segment.removed = true;
     await this.#forget(segment);
     await disk.remove(segment.logPath);
     await disk.remove(segment.indexPath);
-    if (!segment.removed) log.segmentBytes -= segment.sizeBytes;
-    segment.removed = true;
     this.dirtyDirectories.add(log);
   }
 
@@ -279,9 +284,8 @@ export class SegmentWriter {
     }
     if (batches.length === 0) return;
     const buffers = batches.map((batch) => batch.records);
-    this.dirtySegments.add(segment);
     await handles.withFile(segment.logPath, 'write', (file) => file.write(buffers, segment.sizeBytes));
-    // Again: a checkpoint that synced the file meanwhile does not count for this write.
+    // Not before: a sync while the write was under way does not count.
     this.dirtySegments.add(segment);
     for (const batch of batches) segment.grow(batch);
     log.segmentBytes += bytes;
@@ -307,7 +311,6 @@ export class SegmentWriter {
     // An index of which only a part is in memory is built when somebody reads; closing a segment does not wait for that.
     if (segment.indexedFrom === 0) {
       const file = await this.#options.disk.open(segment.indexPath, 'write');
-      this.dirtyDirectories.add(log);
       try {
         await file.truncate(0);
         await file.write([segment.index.encode(segment.sizeBytes)], 0);
@@ -316,6 +319,7 @@ export class SegmentWriter {
       } finally {
         await file.close();
       }
+      this.dirtyDirectories.add(log);
     }
     segment.sealed = true;
     this.#options.reader.noteSealed(segment);
@@ -329,8 +333,9 @@ export class SegmentWriter {
       this.segmentsDirectoryDirty = true;
     }
     const segment = new Segment(log.directory, newSegmentState(baseOffset, clock.nowMs()), limits.indexIntervalBytes);
-    this.dirtyDirectories.add(log);
     await handles.withFile(segment.logPath, 'write', (file) => emptyFile(file));
+    // Not before: a checkpoint under way would take it off the list without the file being there yet.
+    this.dirtyDirectories.add(log);
     log.segments.push(segment);
     return segment;
   }

@@ -1,0 +1,90 @@
+/** `naru start`: a broker in this process, until a signal ends it or it fails. */
+import { resolve } from 'node:path';
+import type { Broker, BrokerConfig, BrokerConfigInput } from '@naru/broker';
+import { Option, type Command } from 'commander';
+import { CommandFailure } from '../command-failure.ts';
+import { listenForInterruption } from '../interruption.ts';
+import { readPort, withOutputOption, type OutputFormat } from '../options.ts';
+import { DataOutput } from '../output/data-output.ts';
+import { reportError } from '../output/error-report.ts';
+import { jsonDocument, jsonLine } from '../output/json.ts';
+import { yamlDocument } from '../output/yaml.ts';
+import { say, type Terminal } from '../terminal.ts';
+
+interface StartOptions {
+  readonly config?: string;
+  readonly host?: string;
+  readonly port?: number;
+  readonly data?: string;
+  readonly storage?: BrokerConfig['storage'];
+  readonly allowRemote?: true;
+  readonly logLevel?: BrokerConfig['logLevel'];
+  readonly printConfig?: true;
+  readonly output: OutputFormat;
+}
+
+export function addStartCommand(program: Command, terminal: Terminal): void {
+  const command = program
+    .command('start')
+    .description('Start a broker; Ctrl-C stops it.')
+    .option('--config <file>', 'settings file, with a broker: section (default: naru.yaml if there is one)')
+    .option('--host <address>', 'address to listen on (default: 127.0.0.1)')
+    .option('--port <number>', 'port to listen on, 0 for any free one (default: 9092)', readPort)
+    .option('--data <directory>', 'where everything is kept (default: naru-data)')
+    .addOption(new Option('--storage <engine>', 'file keeps everything, memory nothing (default: file)').choices(['file', 'memory']))
+    .option('--allow-remote', 'listen beyond this machine although there is no authentication')
+    .addOption(
+      new Option('--log-level <level>', 'how much to say on stderr (default: info)').choices([
+        'silent',
+        'error',
+        'warn',
+        'info',
+        'debug',
+      ]),
+    )
+    .option('--print-config', 'print the settings that would be used, and end')
+    .action((options: StartOptions) => start(options, terminal));
+  withOutputOption(command);
+}
+
+async function start(options: StartOptions, terminal: Terminal): Promise<void> {
+  const { Broker, loadBrokerConfig, pinoLogger } = await import('@naru/broker');
+  const config = await loadBrokerConfig(options.config, flagsOf(options), terminal.environment);
+  const output = new DataOutput(terminal);
+  if (options.printConfig === true) {
+    const settings = { broker: config };
+    await output.write(options.output === 'json' ? jsonDocument(settings) : yamlDocument(settings));
+    return;
+  }
+  using interruption = listenForInterruption();
+  const logger = await pinoLogger({ level: config.logLevel, isForPeople: terminal.stderr.isTTY === true });
+  const broker = await Broker.start(config, { logger });
+  await announce(broker, options.output, terminal, output);
+  const failure = await Promise.race([broker.failed, whenAborted(interruption.signal)]);
+  if (failure !== null) reportError(terminal, failure, options.output === 'json');
+  else say(terminal, `stopping (${String(interruption.signal.reason)})`);
+  await broker.close();
+  if (failure !== null) throw new CommandFailure(1);
+}
+
+function flagsOf(options: StartOptions): BrokerConfigInput {
+  const { host, port, data, storage, allowRemote, logLevel } = options;
+  const flags = { host, port, data, storage, allowRemote, logLevel };
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+}
+
+/** Says that the broker serves, and where: to people on stderr, to programs (`-o json`) on stdout. */
+async function announce(broker: Broker, format: OutputFormat, terminal: Terminal, output: DataOutput): Promise<void> {
+  const { storage, data } = broker.config;
+  const where = storage === 'file' ? `file storage in ${resolve(data)}` : `${storage} storage, nothing is kept`;
+  say(terminal, `naru serves on ${broker.bootstrap} (${where})`);
+  if (format !== 'json') return;
+  await output.write(jsonLine({ ...broker.address, storage, data: storage === 'file' ? resolve(data) : null }));
+}
+
+function whenAborted(signal: AbortSignal): Promise<null> {
+  return new Promise((done) => {
+    if (signal.aborted) done(null);
+    else signal.addEventListener('abort', () => done(null), { once: true });
+  });
+}

@@ -1,0 +1,325 @@
+/**
+ * Runs a random workload against a log store on a SimDisk, crashes it at random points, also while it recovers, and compares
+ * what is recovered with a {@link LogModel}. Everything derives from the seed.
+ */
+import type { Clock, Disk, PartitionKey, Random, Timers, TopicId } from '@naru/base';
+import { partitionKey, topicIdFromBytes } from '@naru/base';
+import type { LogStore, PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '../../broker/src/log/log-store.ts';
+import { LogModel } from './log-model.ts';
+import type { ModelOperation } from './log-model.ts';
+import { sampleBatch } from './sample-batch.ts';
+import { SeededRandom } from './seeded-random.ts';
+import { SimDisk } from './sim-disk.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+export interface CrashRunOptions {
+  readonly seed: number;
+  /** Crashes of the run. */
+  readonly crashes: number;
+  /** A crash comes within one of these numbers of disk operations, unless the work of a round ends before. */
+  readonly crashWithin: readonly number[];
+  readonly openStore: (surroundings: { disk: Disk; clock: Clock; timers: Timers; random: Random }) => LogStore;
+  /** False: the disk acknowledges synced writes without keeping them; the run has to find that. Default true. */
+  readonly honoursDsync?: boolean | undefined;
+}
+
+/** What a run did, to see that it did something. */
+export interface CrashRunReport {
+  submitted: number;
+  acknowledged: number;
+  checkpoints: number;
+  recoveries: number;
+  crashesInRecovery: number;
+  powerCuts: number;
+  closes: number;
+}
+
+const MAX_PARTITIONS = 5;
+/** Operations of one round. */
+const MAX_STEPS = 120;
+const READ_BYTES = 700;
+/** Turns of the event loop that a pause lets pass at most. */
+const MAX_PAUSE = 3;
+
+export async function crashRun(options: CrashRunOptions): Promise<CrashRunReport> {
+  const run = new CrashRun(options);
+  try {
+    await run.all();
+  } catch (error) {
+    throw new Error(`seed ${options.seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+  return run.report;
+}
+
+class CrashRun {
+  readonly report: CrashRunReport = {
+    submitted: 0,
+    acknowledged: 0,
+    checkpoints: 0,
+    recoveries: 0,
+    crashesInRecovery: 0,
+    powerCuts: 0,
+    closes: 0,
+  };
+  readonly #options: CrashRunOptions;
+  readonly #random: SeededRandom;
+  #disk: SimDisk;
+  /** State after all of them: what the next operation is made for. */
+  #latest = new LogModel();
+  /** Submitted since the last successful recovery, and how many of them are acknowledged. */
+  #operations: ModelOperation[] = [];
+  #acknowledged = 0;
+  /** Operations that earlier recoveries kept; snapshots carry how many operations, from the first on, they cover. */
+  #history: ModelOperation[] = [];
+  #failure: unknown = null;
+  #mark = 0;
+
+  constructor(options: CrashRunOptions) {
+    this.#options = options;
+    this.#random = new SeededRandom(options.seed);
+    this.#disk = this.#prepared(new SimDisk(this.#random.fork()));
+  }
+
+  async all(): Promise<void> {
+    for (let crash = 0; crash < this.#options.crashes; crash++) {
+      this.#disk.cutAfter(1 + this.#random.integer(this.#random.pick(this.#options.crashWithin)));
+      await this.#round();
+      this.#crash();
+    }
+    await this.#round();
+  }
+
+  #prepared(disk: SimDisk): SimDisk {
+    disk.honoursDsync = this.#options.honoursDsync ?? true;
+    disk.slowness = this.#random.pick([0, 0.1, 0.5]);
+    return disk;
+  }
+
+  #crash(): void {
+    const random = this.#random.fork();
+    const isPowerCut = this.#random.chance(0.7);
+    if (isPowerCut) this.report.powerCuts += 1;
+    this.#disk = this.#prepared(isPowerCut ? this.#disk.powerCut(random) : this.#disk.processKill(random));
+  }
+
+  /** Recovers, checks, and works until the disk is cut, or for a while when it is not going to be. */
+  async #round(): Promise<void> {
+    const disk = this.#disk;
+    const clock = new VirtualClock();
+    const store = this.#options.openStore({ disk, clock, timers: clock, random: this.#random.fork() });
+    const visitor = new HistoryVisitor();
+    const recovery = this.#guard(store.recover(visitor));
+    if (!(await this.#until(recovery, clock))) {
+      this.report.crashesInRecovery += 1;
+      return;
+    }
+    this.report.recoveries += 1;
+    if (!(await this.#until(this.#guard(this.#check(store, visitor)), clock))) return;
+    for (let step = 0; step < MAX_STEPS && !disk.isCut; step++) {
+      this.#step(store, clock);
+      if (this.#random.chance(0.6)) await this.#pause();
+      if (this.#random.chance(0.05)) await this.#until(this.#guard(this.#checkRunning(store)), clock);
+      if (this.#failure !== null) throw this.#failure;
+    }
+    if (disk.isCut || !this.#random.chance(0.5)) return;
+    const closed = store.close(this.#random.chance(0.7) ? this.#snapshot() : undefined);
+    if (await this.#until(this.#guard(closed), clock)) this.report.closes += 1;
+  }
+
+  /** Lets time pass until `work` is done (true) or the disk is cut (false). */
+  async #until(work: Promise<void>, clock: VirtualClock): Promise<boolean> {
+    let done = false;
+    void work.then(() => {
+      done = true;
+    });
+    while (!done && !this.#disk.isCut) {
+      clock.advance(5);
+      await this.#pause();
+      if (this.#failure !== null) throw this.#failure;
+    }
+    return done;
+  }
+
+  #pause(): Promise<void> {
+    return pause(1 + this.#random.integer(MAX_PAUSE));
+  }
+
+  /** A failure fails the run; a promise that never settles belongs to a disk that was cut. */
+  #guard(work: Promise<void>): Promise<void> {
+    return work.catch((error: unknown) => {
+      this.#failure ??= error;
+    });
+  }
+
+  async #check(store: LogStore, visitor: HistoryVisitor): Promise<void> {
+    const disk = this.#disk;
+    const count = visitor.snapshotCount;
+    const all = [...this.#history, ...this.#operations];
+    let model = new LogModel();
+    for (const operation of all.slice(0, count)) model = model.with(operation);
+    const atSnapshot = model.differenceFromInfos(visitor.infos);
+    if (atSnapshot !== null) throw new Error(`the state at the snapshot is wrong: ${atSnapshot}`);
+    let kept = count;
+    for (let told = 0; told < visitor.events.length; kept++) {
+      const operation = all[kept];
+      if (operation === undefined) throw new Error(`recovery tells of ${visitor.events[told]}, which was never submitted`);
+      for (const expected of eventsOf(operation)) {
+        const event = visitor.events[told++];
+        if (event !== expected) throw new Error(`recovery tells of ${event} instead of ${expected}`);
+      }
+      model = model.with(operation);
+    }
+    const lost = this.#history.length + this.#acknowledged - kept;
+    if (lost > 0) throw new Error(`${lost} acknowledged operations are lost`);
+    const difference = await model.differenceFromStore(store, READ_BYTES);
+    if (difference !== null) throw new Error(difference);
+    if (disk.isCut) return;
+    this.#latest = model;
+    this.#history = all.slice(0, kept);
+    this.#operations = [];
+    this.#acknowledged = 0;
+  }
+
+  /** With nothing pending, what is visible is what was submitted. */
+  async #checkRunning(store: LogStore): Promise<void> {
+    const expected = this.#latest;
+    const disk = this.#disk;
+    while (this.#acknowledged < this.#operations.length && !disk.isCut) await pause(1);
+    if (disk.isCut) return;
+    const difference = await expected.differenceFromStore(store, READ_BYTES);
+    if (difference !== null) throw new Error(`while running: ${difference}`);
+  }
+
+  #snapshot(): Snapshot {
+    const count = this.#history.length + this.#operations.length;
+    return { version: 1, data: new TextEncoder().encode(String(count)) };
+  }
+
+  #step(store: LogStore, clock: VirtualClock): void {
+    if (this.#random.chance(0.3)) clock.advance(this.#random.integer(15));
+    if (store.checkpointDue() || store.capacity().state !== 'open' || this.#random.chance(0.03)) {
+      this.report.checkpoints += 1;
+      void this.#guard(store.checkpoint(this.#snapshot()));
+      clock.advance(20);
+      return;
+    }
+    this.#submit(store, this.#nextOperation());
+  }
+
+  #submit(store: LogStore, operation: ModelOperation): void {
+    this.#operations.push(operation);
+    this.#latest = this.#latest.with(operation);
+    this.report.submitted += 1;
+    const order = this.#operations.length;
+    const acknowledged = perform(store, operation).then(() => {
+      if (this.#acknowledged !== order - 1) throw new Error(`operation ${order} settles after ${this.#acknowledged}`);
+      this.#acknowledged = order;
+      this.report.acknowledged += 1;
+    });
+    void this.#guard(acknowledged);
+  }
+
+  #nextOperation(): ModelOperation {
+    const random = this.#random;
+    const keys = [...this.#latest.partitions.keys()];
+    if (keys.length === 0 || (keys.length < MAX_PARTITIONS && random.chance(0.1))) {
+      const topicId: TopicId = topicIdFromBytes(random.bytes(16));
+      return { type: 'create', partition: partitionKey(topicId, random.integer(3)), offset: random.chance(0.3) ? 40 : 0 };
+    }
+    const partition = random.pick(keys);
+    const state = this.#latest.partitions.get(partition);
+    if (state === undefined) throw new Error('a key of the model is in the model');
+    if (random.chance(0.04)) return { type: 'delete', partition };
+    if (random.chance(0.1)) {
+      const ends = [state.start, ...state.batches.map((batch) => batch.lastOffset + 1)];
+      // A log start inside a batch allows no truncate at that batch's own beginning.
+      const above = ends.filter((end) => end >= state.start && !insideBatch(state.batches, end));
+      if (above.length > 0) return { type: 'truncate', partition, offset: random.pick(above) };
+    }
+    if (random.chance(0.1)) {
+      return { type: 'deleteBefore', partition, offset: state.start + random.integer(state.end - state.start + 1) };
+    }
+    return { type: 'append', entries: this.#entries(keys) };
+  }
+
+  #entries(keys: readonly PartitionKey[]): ModelEntry[] {
+    const random = this.#random;
+    const ends = new Map<PartitionKey, number>();
+    const entries: ModelEntry[] = [];
+    for (let left = 1 + random.integer(3); left > 0; left--) {
+      const partition = random.pick(keys);
+      const base = ends.get(partition) ?? this.#latest.partitions.get(partition)?.end ?? 0;
+      this.#mark += 1;
+      const valueBytes = random.chance(0.1) ? random.integer(300) : random.integer(120);
+      const batch = sampleBatch(partition, base, { count: 1 + random.integer(4) % 3, valueBytes, mark: this.#mark });
+      ends.set(partition, batch.lastOffset + 1);
+      entries.push(batch);
+    }
+    return entries;
+  }
+}
+
+type ModelEntry = Extract<ModelOperation, { type: 'append' }>['entries'][number];
+
+function insideBatch(batches: readonly StoredBatch[], offset: number): boolean {
+  return batches.some((batch) => batch.baseOffset < offset && offset <= batch.lastOffset);
+}
+
+function perform(store: LogStore, operation: ModelOperation): Promise<void> {
+  switch (operation.type) {
+    case 'append':
+      return store.append(operation.entries);
+    case 'create':
+      return store.create(operation.partition, operation.offset);
+    case 'truncate':
+      return store.truncate(operation.partition, operation.offset);
+    case 'deleteBefore':
+      return store.deleteBefore(operation.partition, operation.offset);
+    case 'delete':
+      return store.delete(operation.partition);
+  }
+}
+
+/** What recovery tells of an operation, as {@link HistoryVisitor} words it. */
+function eventsOf(operation: ModelOperation): string[] {
+  if (operation.type === 'append') return operation.entries.map((entry) => describeBatch(entry.partition, entry));
+  if (operation.type === 'delete') return [`delete ${operation.partition}`];
+  return [`${operation.type} ${operation.partition} ${operation.offset}`];
+}
+
+function describeBatch(partition: PartitionKey, batch: StoredBatch): string {
+  return `append ${partition} ${Buffer.from(batch.records).toString('base64')}`;
+}
+
+/** What recovery tells, as text. */
+class HistoryVisitor implements RecoveryVisitor {
+  snapshotCount = 0;
+  readonly infos: PartitionInfo[] = [];
+  readonly events: string[] = [];
+
+  snapshot(snapshot: Snapshot | null): void {
+    if (snapshot !== null) this.snapshotCount = Number(new TextDecoder().decode(snapshot.data));
+  }
+  partition(info: PartitionInfo): void {
+    this.infos.push(info);
+  }
+  created(partition: PartitionKey, logStartOffset: number): void {
+    this.events.push(`create ${partition} ${logStartOffset}`);
+  }
+  batch(partition: PartitionKey, batch: StoredBatch): void {
+    this.events.push(describeBatch(partition, batch));
+  }
+  truncated(partition: PartitionKey, endOffset: number): void {
+    this.events.push(`truncate ${partition} ${endOffset}`);
+  }
+  deletedBefore(partition: PartitionKey, offset: number): void {
+    this.events.push(`deleteBefore ${partition} ${offset}`);
+  }
+  deleted(partition: PartitionKey): void {
+    this.events.push(`delete ${partition}`);
+  }
+}
+
+async function pause(turns: number): Promise<void> {
+  for (let i = 0; i < turns; i++) await new Promise<void>((resolve) => setImmediate(resolve));
+}
