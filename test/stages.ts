@@ -49,6 +49,14 @@ export const stages: readonly Stage[] = [
     parallel: true,
   },
   {
+    name: 'cli',
+    include: ['test/cli/**/*.test.ts'],
+    timeoutMs: minute,
+    longTimeoutMs: 2 * minute,
+    budgetMs: 40_000,
+    parallel: true,
+  },
+  {
     name: 'interop',
     include: ['test/interop/**/*.test.ts'],
     timeoutMs: minute,

@@ -31,7 +31,7 @@ export interface Measurement {
 }
 
 /** What a load tells: the part of a measurement that it can know. */
-export type LoadResult = Pick<Measurement, 'events' | 'bytes' | 'seconds' | 'latency'>;
+export type LoadResult = Pick<Measurement, 'events' | 'bytes' | 'seconds' | 'latency' | 'notes'>;
 
 /** Microsecond resolution up to a minute. */
 export function latencyHistogram(): RecordableHistogram {

@@ -16,7 +16,9 @@ export const USAGE = `Usage: npm run bench [-- OPTIONS]
   --record            writes bench/results/latest.json and latest.md
 
 Comparisons and scenarios: ${comparisons
-  .map(({ name, subjects, limits }) => `${name} (${[...subjects, ...limits].map((scenario) => scenario.name).join(', ')})`)
+  .map(
+    ({ name, subjects, limits }) => `${name} (${[...subjects, ...limits].map((scenario) => scenario.name).join(', ')})`,
+  )
   .join('; ')}
 `;
 

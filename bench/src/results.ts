@@ -15,7 +15,11 @@ export interface ComparisonResult {
   readonly limits: readonly ScenarioResult[];
 }
 
-export function scenarioResult(scenario: Scenario, kind: Comparison['kind'], runs: readonly Measurement[]): ScenarioResult {
+export function scenarioResult(
+  scenario: Scenario,
+  kind: Comparison['kind'],
+  runs: readonly Measurement[],
+): ScenarioResult {
   const sorted = [...runs].sort((a, b) => figure(kind, a) - figure(kind, b));
   const median = sorted[Math.floor(sorted.length / 2)] as Measurement;
   return { scenario, runs, median };

@@ -24,7 +24,8 @@ export async function runComparison(
   { settings, repetitions, wants, progress }: RunnerOptions,
   failures: Failure[],
 ): Promise<ComparisonResult> {
-  const wanted = (scenarios: readonly Scenario[]): Scenario[] => scenarios.filter((scenario) => wants(comparison, scenario));
+  const wanted = (scenarios: readonly Scenario[]): Scenario[] =>
+    scenarios.filter((scenario) => wants(comparison, scenario));
   const [subjects, limits] = [wanted(comparison.subjects), wanted(comparison.limits)];
   const runs = new Map<Scenario, Measurement[]>();
   for (let repetition = 1; repetition <= repetitions; repetition++) {

@@ -62,7 +62,7 @@ export class ScenarioRun {
   /** A worker process. @param title what the report calls it */
   async start<N extends RoleName>(role: N, options: RoleOptions<N>, title: string): Promise<WorkerProcess<N>> {
     const worker = await WorkerProcess.start(role, options, { title: `${this.#name}.${title}` });
-    this.#workers.push(worker as unknown as WorkerProcess);
+    this.#workers.push(worker);
     return worker;
   }
 
@@ -85,13 +85,11 @@ export class ScenarioRun {
       const path = (title: string): string => join(profileDirectory, `${title}.cpuprofile`);
       await Promise.all(this.#workers.map((worker) => worker.writeProfile(path(worker.title))));
     }
-    const processes = this.#workers.map(
-      ({ title }, index): ProcessUse => ({
-        process: title.slice(this.#name.length + 1),
-        cpuSeconds: (after[index]?.cpuSeconds ?? 0) - (before[index]?.cpuSeconds ?? 0),
-        peakRssBytes: after[index]?.peakRssBytes ?? 0,
-      }),
-    );
+    const processes = this.#workers.map(({ title }, index): ProcessUse => ({
+      process: title.slice(this.#name.length + 1),
+      cpuSeconds: (after[index]?.cpuSeconds ?? 0) - (before[index]?.cpuSeconds ?? 0),
+      peakRssBytes: after[index]?.peakRssBytes ?? 0,
+    }));
     return { ...result, processes };
   }
 

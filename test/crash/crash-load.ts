@@ -15,6 +15,7 @@ const MAX_PADDING_BYTES = 4_000;
 const KEYS = 24;
 /** What a publisher leaves unacknowledged. */
 const MAX_UNACKNOWLEDGED = 150;
+const MAX_FAILURES = 3;
 
 export interface LoadOptions {
   readonly address: string;
@@ -32,7 +33,7 @@ export class CrashLoad {
   #isPublishing = true;
   #nextValue = 0;
   #acknowledged = 0;
-  /** What must not happen: publishes that were refused, members that ended. */
+  /** What must not happen: publishes that were refused, members that ended; at most {@link MAX_FAILURES}. */
   readonly failures: unknown[] = [];
 
   constructor(options: LoadOptions) {
@@ -85,8 +86,13 @@ export class CrashLoad {
   }
 
   async #connect(clientId: string): Promise<Naru> {
-    const reconnect = { initial: '20ms', max: '200ms' };
-    const naru = await connect({ brokers: [this.#options.address], clientId, reconnect });
+    const naru = await connect({
+      brokers: [this.#options.address],
+      clientId,
+      reconnect: { initial: '20ms', max: '200ms' },
+      // Far beyond what a restart takes: publishing that hangs is to fail, before the test's time is over.
+      publisher: { deliveryTimeoutMs: '30s' },
+    });
     this.#clients.push(naru);
     return naru;
   }
@@ -118,7 +124,7 @@ export class CrashLoad {
   }
 
   #failed(error: unknown): void {
-    this.failures.push(error);
+    if (this.failures.length < MAX_FAILURES) this.failures.push(error);
     this.#options.conditions.changed();
   }
 }

@@ -13,6 +13,7 @@ import type {
   PublishAck,
   PublishStreamRequest,
   PublishStreamResponse,
+  SubscribeRequest,
   SubscribeResponse,
 } from '@naru/protocol/proto';
 import { sampleBatch } from '../payload.ts';
@@ -34,7 +35,9 @@ export async function openConnectServer({ relay }: ConnectServerOptions) {
     connectNodeAdapter({
       routes: (router) => {
         router.rpc(PublisherService.method.publishStream, (requests) => acknowledge(requests, relay ? relayed : null));
-        router.rpc(SubscriberService.method.subscribe, () => (relay ? sendRelayed(relayed) : sendSample()));
+        router.rpc(SubscriberService.method.subscribe, (requests) =>
+          relay ? sendRelayed(requests, relayed) : sendSample(requests),
+        );
       },
       readMaxBytes: 64 * 1024 * 1024,
     }),
@@ -78,26 +81,40 @@ async function readBatches(
   }
 }
 
-// Async since connect takes streams of answers as async iterables only.
-// oxlint-disable-next-line require-await
-async function* sendSample(): AsyncIterable<SubscribeResponse> {
+/** Until the client ends its side. */
+async function* sendSample(requests: AsyncIterable<SubscribeRequest>): AsyncIterable<SubscribeResponse> {
   const { bytes } = sampleBatch();
-  for (;;) yield recordsMessage([bytes]);
+  const client = { isThere: true };
+  const ended = untilEnd(requests, () => (client.isThere = false));
+  while (client.isThere) yield recordsMessage([bytes]);
+  await ended;
 }
 
-async function* sendRelayed(relayed: Channel<Uint8Array>): AsyncIterable<SubscribeResponse> {
-  for (let ready = await relayed.takeAll(); ready !== null; ready = await relayed.takeAll()) yield recordsMessage(ready);
+async function* sendRelayed(
+  requests: AsyncIterable<SubscribeRequest>,
+  relayed: Channel<Uint8Array>,
+): AsyncIterable<SubscribeResponse> {
+  const ended = untilEnd(requests, () => relayed.end());
+  for (let ready = await relayed.takeAll(); ready !== null; ready = await relayed.takeAll())
+    yield recordsMessage(ready);
+  await ended;
+}
+
+async function untilEnd(requests: AsyncIterable<unknown>, then: () => void): Promise<void> {
+  try {
+    for await (const _ of requests);
+  } finally {
+    then();
+  }
 }
 
 function recordsMessage(batches: readonly Uint8Array[]): SubscribeResponse {
-  const partitions = batches.map(
-    (batch, partition): PartitionRecords => ({
-      $typeName: 'naru.v1.PartitionRecords',
-      partition: { $typeName: 'naru.v1.PartitionRef', topicId: NO_TOPIC, partition },
-      batches: batch,
-      highWatermark: 0n,
-    }),
-  );
+  const partitions = batches.map((batch, partition): PartitionRecords => ({
+    $typeName: 'naru.v1.PartitionRecords',
+    partition: { $typeName: 'naru.v1.PartitionRef', topicId: NO_TOPIC, partition },
+    batches: batch,
+    highWatermark: 0n,
+  }));
   const value = { $typeName: 'naru.v1.Records', pollId: 0, partitions } as const;
   return { $typeName: 'naru.v1.SubscribeResponse', message: { case: 'records', value } };
 }

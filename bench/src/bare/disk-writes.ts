@@ -33,7 +33,8 @@ export async function openDiskWrites({ directory }: DiskWritesOptions) {
       /** Writes of 1 MiB for `seconds`, each to the journal, and behind it to one of six segments. */
       doubleWrite: ({ seconds }: { seconds: number }) => doubleWrite(journal, segments, seconds),
       /** Writes of 4 KiB, one at a time, the next `pauseMs` after the one before. */
-      smallWrites: ({ seconds, pauseMs }: { seconds: number; pauseMs: number }) => smallWrites(journal, seconds, pauseMs),
+      smallWrites: ({ seconds, pauseMs }: { seconds: number; pauseMs: number }) =>
+        smallWrites(journal, seconds, pauseMs),
     },
     close: async () => {
       await Promise.all([journal, ...segments].map((file) => file.close()));

@@ -18,7 +18,7 @@ export function pace(seconds: number, perSecond: number, send: () => void): Prom
       try {
         for (; sent < due; sent++) send();
       } catch (error) {
-        reject(error as Error);
+        reject(error instanceof Error ? error : new Error(String(error)));
         return;
       }
       if (sent >= total) resolve(sent);

@@ -1,14 +1,13 @@
 /** Publishes with the SDK. */
 import { connect, serdes } from '@naru/client';
 import type { SdkSettings } from '../scenario.ts';
-import type { Naru, Serde } from '@naru/client';
+import type { Naru } from '@naru/client';
 import { latencyHistogram, latencyOf, recordMs, sharedNowMs } from '../measurement.ts';
 import type { LoadResult } from '../measurement.ts';
 import { VALUE_BYTES, keys, values } from '../payload.ts';
 import { pace } from './pace.ts';
 
-/** Values are bytes as they are; `never` is how the options say that any kind of value will do. */
-const serde = serdes.bytes as Serde<unknown> as Serde<never>;
+const serde = serdes.bytes;
 /** Events between looks at the clock. */
 const EVENTS_PER_LOOK = 64;
 

@@ -31,7 +31,9 @@ export interface ProfileSummary {
 /** @param count functions at most */
 export async function summarizeProfile(path: string, count: number): Promise<ProfileSummary> {
   const profile = JSON.parse(await readFile(path, 'utf8')) as CpuProfile;
-  const frames = new Map(profile.nodes.map(({ id, callFrame }) => [id, { place: place(callFrame), owner: owner(callFrame) }]));
+  const frames = new Map(
+    profile.nodes.map(({ id, callFrame }) => [id, { place: place(callFrame), owner: owner(callFrame) }]),
+  );
   const functions = new Map<string, number>();
   const packages = new Map<string, number>();
   profile.samples.forEach((id, index) => {

@@ -24,7 +24,8 @@ export function ratioLines(result: ComparisonResult): string[] {
     const p99 = p99Ratio === undefined ? '' : ` (p99: ${ratioText(p99Ratio)})`;
     return `${subject} / ${limit} = ${ratioText(ratio)}${p99}`;
   });
-  for (const { target, isReached } of verdicts(result)) lines.push(`${isReached ? 'reached' : 'NOT reached'}: ${target}`);
+  for (const { target, isReached } of verdicts(result))
+    lines.push(`${isReached ? 'reached' : 'NOT reached'}: ${target}`);
   return lines;
 }
 
@@ -33,7 +34,10 @@ function throughputRow({ scenario, runs, median }: ScenarioResult): string[] {
   return [
     scenario.name,
     (figure('throughput', median) / 1e6).toFixed(1),
-    spread(runs.map((run) => figure('throughput', run) / 1e6), 1),
+    spread(
+      runs.map((run) => figure('throughput', run) / 1e6),
+      1,
+    ),
     Math.round(median.events / median.seconds).toLocaleString('en'),
     cpu,
     cpuUse(median),
@@ -46,7 +50,10 @@ function latencyRow({ scenario, runs, median }: ScenarioResult): string[] {
   return [
     scenario.name,
     p50.toFixed(3),
-    spread(runs.map((run) => figure('latency', run)), 3),
+    spread(
+      runs.map((run) => figure('latency', run)),
+      3,
+    ),
     p99.toFixed(3),
     p999.toFixed(3),
     max.toFixed(1),
@@ -57,7 +64,9 @@ function latencyRow({ scenario, runs, median }: ScenarioResult): string[] {
 
 /** Which process kept how much of one core busy. */
 function cpuUse({ processes, seconds }: Measurement): string {
-  return processes.map(({ process, cpuSeconds }) => `${process} ${Math.round((cpuSeconds / seconds) * 100)}%`).join(', ');
+  return processes
+    .map(({ process, cpuSeconds }) => `${process} ${Math.round((cpuSeconds / seconds) * 100)}%`)
+    .join(', ');
 }
 
 function spread(figures: readonly number[], digits: number): string {

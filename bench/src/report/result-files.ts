@@ -40,7 +40,8 @@ function markdown(results: readonly ComparisonResult[], startedAt: Date, command
   ];
   for (const result of results) {
     lines.push('', `## ${result.comparison.title}`, '', ...markdownTable(table(result)), '');
-    for (const { scenario } of [...result.subjects, ...result.limits]) lines.push(`- ${scenario.name}: ${scenario.what}`);
+    for (const { scenario } of [...result.subjects, ...result.limits])
+      lines.push(`- ${scenario.name}: ${scenario.what}`);
     lines.push('', ...ratioLines(result).map((line) => `- ${line}`));
   }
   return `${lines.join('\n')}\n`;

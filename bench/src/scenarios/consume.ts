@@ -23,4 +23,7 @@ function consume(form: 'poll' | 'handler', what: string): Scenario {
 }
 
 export const consumePoll = consume('poll', 'Naru, pull form, batches of 500, automatic commits');
-export const consumeHandler = consume('handler', 'Naru, a handler for each event, 16 keys at a time, automatic commits');
+export const consumeHandler = consume(
+  'handler',
+  'Naru, a handler for each event, 16 keys at a time, automatic commits',
+);

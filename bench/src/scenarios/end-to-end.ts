@@ -37,7 +37,8 @@ export const endToEndLatency: Scenario = {
     return measureWithJournal(bench, broker, async () => {
       const sent = await publisher.call('publishPaced', paced(seconds));
       await subscriber.call('until', { events: warmUp + sent.events });
-      return { ...sent, latency: await subscriber.call('takeLatency') };
+      const notes = { acknowledgedP50Ms: sent.latency?.p50 ?? 0, acknowledgedP99Ms: sent.latency?.p99 ?? 0 };
+      return { ...sent, latency: await subscriber.call('takeLatency'), notes };
     });
   },
 };

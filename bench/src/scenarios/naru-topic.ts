@@ -10,14 +10,18 @@ const GROUP = 'bench-group';
 export interface NaruTopic {
   readonly broker: WorkerProcess<'broker'>;
   readonly publisher: WorkerProcess<'publisher'>;
-  startSubscriber(form: 'poll' | 'handler'): Promise<WorkerProcess<'subscriber'>>;
+  readonly startSubscriber: (form: 'poll' | 'handler') => Promise<WorkerProcess<'subscriber'>>;
 }
 
 export async function openTopic(bench: ScenarioRun, storage: 'file' | 'memory' = 'file'): Promise<NaruTopic> {
   const broker = await bench.start('broker', { storage, data: await bench.directory() }, 'broker');
   const { bootstrap } = broker.ready;
   const settings = bench.settings.sdkSettings;
-  const publisher = await bench.start('publisher', { bootstrap, settings, topic: TOPIC, partitions: PARTITIONS }, 'publisher');
+  const publisher = await bench.start(
+    'publisher',
+    { bootstrap, settings, topic: TOPIC, partitions: PARTITIONS },
+    'publisher',
+  );
   return {
     broker,
     publisher,
@@ -38,6 +42,7 @@ export async function measureWithJournal(
   const since = (name: string): number => (after[name] ?? 0) - (before[name] ?? 0);
   const cycles = find(after, 'log_commit_cycles_total');
   const notes = {
+    ...measurement.notes,
     journalCycles: since(cycles),
     journalSeconds: since(find(after, 'log_commit_seconds_total')),
     kibPerCycle: since(find(after, 'log_appended_bytes_total')) / 1024 / Math.max(1, since(cycles)),

@@ -20,7 +20,7 @@ import {
 import { isInternalTopicName, NaruError } from '@naru/protocol';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { AdminService, PublisherService, SubscriberService } from '@naru/protocol/proto';
-import { brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+import { APPENDS_PER_JOURNAL_FILE, brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
 import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
 import { adminDoor } from './doors/grpc/admin-door.ts';
 import { PublisherDoor } from './doors/grpc/publisher-door.ts';
@@ -30,6 +30,7 @@ import { MetricsPage } from './doors/http/metrics-page.ts';
 import { Listener } from './doors/listener.ts';
 import { lockDataDirectory } from './log/file/data-dir-lock.ts';
 import { openFileLogStore } from './log/file/file-log-store.ts';
+import { DEFAULT_FILE_LOG_LIMITS } from './log/file/limits.ts';
 import { nodeDisk } from './log/file/node-disk.ts';
 import type { LogStore } from './log/log-store.ts';
 import { MemoryLogStore } from './log/memory/memory-log-store.ts';
@@ -272,6 +273,8 @@ async function checkLogIsThere(path: string, known: readonly TopicMetadata[], di
 function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }: BrokerSurroundings): LogStore {
   const { log } = config;
   if (config.storage === 'memory') return new MemoryLogStore({ maxBytes: log.memoryBytes });
+  // Small journal files get small writes: a file has to hold several of the largest, or there would never be room for one.
+  const appendBytes = Math.min(DEFAULT_FILE_LOG_LIMITS.maxAppendBytes, log.journalFileBytes / APPENDS_PER_JOURNAL_FILE);
   return openFileLogStore({
     disk,
     path: config.data,
@@ -286,6 +289,8 @@ function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }
       segmentBytes: log.segmentBytes,
       segmentAgeMs: log.segmentAgeMs,
       cacheBytes: log.cacheBytes,
+      maxAppendBytes: appendBytes,
+      mergedFrameBytes: appendBytes,
     },
   });
 }
@@ -335,6 +340,8 @@ function metricsPage(
     gauge('groups', 'Consumer groups.', () => shard.status().groups),
     gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
     gauge('publish_in_flight_bytes', 'Bytes of batches taken from publish streams and not durable.', () => publisher.inFlightBytes),
+    gauge('publish_streams', 'Publish streams that are open.', () => publisher.openStreams),
+    gauge('subscribe_streams', 'Subscriptions that are open.', () => subscriber.openStreams),
     gauge('subscribe_held_bytes', 'Bytes of records read for subscribers and not taken by them.', () => subscriber.heldBytes),
     gauge('connections', 'Open connections.', () => listener.connections),
     counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),

@@ -20,6 +20,8 @@ const MIB = 1024 * 1024;
 const MAX_BATCH_BYTES = 8 * MIB;
 /** The largest frame fits one file. */
 const MIN_JOURNAL_FILE_BYTES = 20 * MIB;
+/** The largest write is this part of a journal file. In its frame it can be twice as large; several have to fit. */
+export const APPENDS_PER_JOURNAL_FILE = 8;
 
 export const brokerSchema = z.strictObject({
   /** Address to listen on. Loopback unless told otherwise. */
@@ -59,10 +61,14 @@ export const brokerSchema = z.strictObject({
       /** Memory that the memory storage may fill before it refuses. */
       memoryBytes: byteSize(MIB).prefault('1GiB'),
     })
-    .superRefine(({ journalFileBytes, journalBytes, checkpointBytes }, context) => {
+    .superRefine(({ maxBatchBytes, journalFileBytes, journalBytes, checkpointBytes }, context) => {
       const wrong = (path: string, message: string): void => context.addIssue({ code: 'custom', path: [path], message });
       if (journalBytes < 3 * journalFileBytes) {
         wrong('journalBytes', `expected three files of journalFileBytes (${journalFileBytes}) or more, got ${journalBytes}`);
+      }
+      const largestBatch = journalFileBytes / APPENDS_PER_JOURNAL_FILE;
+      if (maxBatchBytes > largestBatch) {
+        wrong('maxBatchBytes', `expected at most an eighth of journalFileBytes (${journalFileBytes}), got ${maxBatchBytes}`);
       }
       // Later the journal would be full before the checkpoint that frees it.
       if (checkpointBytes > journalBytes / 2) {

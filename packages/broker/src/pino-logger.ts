@@ -19,7 +19,8 @@ export interface PinoLoggerOptions {
 export async function pinoLogger(options: PinoLoggerOptions): Promise<Logger> {
   const { pino } = await import('pino');
   const destination = pino.destination({ fd: options.fd ?? STDERR, sync: false });
-  const stream = options.isForPeople === true ? { write: (line: string) => destination.write(personLine(line)) } : destination;
+  const stream =
+    options.isForPeople === true ? { write: (line: string) => destination.write(personLine(line)) } : destination;
   const logger = pino(
     {
       level: options.level,

@@ -39,7 +39,8 @@ async function reach(naru: Naru): Promise<void> {
       last = error;
     }
   }
-  const message = `no broker answers at ${brokers.join(', ')}: ${last?.message}. Is one running there? "naru start" starts one`;
+  const tried = brokers.length === 1 ? '' : ` (tried ${brokers.join(', ')})`;
+  const message = `no broker answers${tried}: ${last?.message}. Is one running there? "naru start" starts one`;
   throw new NaruError('NETWORK', message, { cause: last });
 }
 
@@ -48,6 +49,6 @@ function sdkLogger(terminal: Terminal): Logger {
   const tell =
     (level: string) =>
     ({ error }: LogFields, message: string): void =>
-      say(terminal, `${level}: ${message}${error === undefined ? '' : `: ${String(error)}`}`);
+      say(terminal, `${level}: ${message}${typeof error === 'string' ? `: ${error}` : ''}`);
   return { debug: () => {}, info: () => {}, warn: tell('warning'), error: tell('error') };
 }

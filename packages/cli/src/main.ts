@@ -6,5 +6,7 @@ import { processTerminal } from './terminal.ts';
 
 const exitCode = await runCommandLine(process.argv.slice(2), processTerminal);
 // Pipes may still hold what was written last; what is left otherwise (idle connections, an open stdin) is not waited for.
-await Promise.all([process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))));
+await Promise.all(
+  [process.stdout, process.stderr].map((stream) => new Promise((resolve) => stream.write('', resolve))),
+);
 process.exit(exitCode);

@@ -15,9 +15,10 @@ const MAX_PARTITIONS = 10_000;
 /** Adds what every command has that talks to a broker. */
 export function withSharedOptions(command: Command, defaultFormat: OutputFormat = 'table'): Command {
   return withOutputOption(command, defaultFormat).addOption(
-    new Option('--broker <host:port>', 'broker to talk to (default: naru.yaml, NARU_BROKERS, else localhost:9092)').argParser(
-      readBrokers,
-    ),
+    new Option(
+      '--broker <host:port>',
+      'broker to talk to (default: naru.yaml, NARU_BROKERS, else localhost:9092)',
+    ).argParser(readBrokers),
   );
 }
 

@@ -39,7 +39,10 @@ export class LogModel {
     } else if (operation.type === 'delete') partitions.delete(operation.partition);
     else {
       const before = partitions.get(operation.partition) as ModelPartition;
-      partitions.set(operation.partition, operation.type === 'truncate' ? truncated(before, operation.offset) : cutStart(before, operation.offset));
+      partitions.set(
+        operation.partition,
+        operation.type === 'truncate' ? truncated(before, operation.offset) : cutStart(before, operation.offset),
+      );
     }
     return new LogModel(partitions);
   }
@@ -62,7 +65,7 @@ export class LogModel {
     if (difference !== null) return difference;
     for (const [partition, expected] of this.partitions) {
       let index = 0;
-      for (let offset = expected.start; ; ) {
+      for (let offset = expected.start; ;) {
         const batches = await store.read(partition, offset, maxBytes, Number.MAX_SAFE_INTEGER);
         for (const batch of batches) {
           const wanted = expected.batches[index++];
@@ -73,7 +76,8 @@ export class LogModel {
         if (last === undefined) break;
         offset = last.lastOffset + 1;
       }
-      if (index < expected.batches.length) return `partition ${partition} misses ${expected.batches.length - index} batches`;
+      if (index < expected.batches.length)
+        return `partition ${partition} misses ${expected.batches.length - index} batches`;
     }
     return null;
   }

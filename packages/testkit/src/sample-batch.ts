@@ -21,12 +21,19 @@ export interface SampleBatch {
   readonly records: Uint8Array;
 }
 
-export function sampleBatch(partition: PartitionKey, baseOffset: number, options: SampleBatchOptions = {}): SampleBatch {
+export function sampleBatch(
+  partition: PartitionKey,
+  baseOffset: number,
+  options: SampleBatchOptions = {},
+): SampleBatch {
   const count = options.count ?? 1;
   const timestampMs = options.timestampMs ?? 1_000 + baseOffset;
   const value = new Uint8Array(options.valueBytes ?? 16);
   for (let i = 0; i < value.length; i++) value[i] = baseOffset * 31 + (options.mark ?? 0) * 17 + i;
   const record = { key: null, value, timestampMs };
-  const records = encodeBatch(Array.from({ length: count }, () => record), { baseOffset, partitionLeaderEpoch: 0 });
+  const records = encodeBatch(
+    Array.from({ length: count }, () => record),
+    { baseOffset, partitionLeaderEpoch: 0 },
+  );
   return { partition, baseOffset, lastOffset: baseOffset + count - 1, maxTimestampMs: timestampMs, records };
 }

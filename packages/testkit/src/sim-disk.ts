@@ -228,8 +228,9 @@ export class SimDisk implements Disk {
   async removeDirectory(path: string): Promise<void> {
     await this.#begin('removeDirectory', path);
     const inside = `${path}/`;
-    for (const file of [...this.#visible.files.keys()]) if (file.startsWith(inside)) this.#removeFile(file);
-    for (const directory of [...this.#visible.directories]) {
+    const { files, directories: all } = this.#visible;
+    for (const file of files.keys()) if (file.startsWith(inside)) this.#removeFile(file);
+    for (const directory of all) {
       if (directory !== path && !directory.startsWith(inside)) continue;
       this.#change(parentOf(directory), ({ directories }) => directories.delete(directory));
     }
@@ -271,7 +272,8 @@ export class SimDisk implements Disk {
         const fault = await this.#begin('write', path, true);
         const data = concatenate(buffers);
         const room = this.capacityBytes - this.usedBytes + inode.visible.length - position;
-        const allowed = fault === null ? Math.max(0, Math.min(data.length, room)) : Math.min(fault.partialBytes ?? 0, data.length);
+        const allowed =
+          fault === null ? Math.max(0, Math.min(data.length, room)) : Math.min(fault.partialBytes ?? 0, data.length);
         const write = inode.write(data.subarray(0, allowed), position);
         await this.#complete();
         if (fault !== null) throw diskError(fault.code, path);
@@ -323,7 +325,7 @@ export class SimDisk implements Disk {
   }
 
   async #complete(): Promise<void> {
-    for (let turns = 1 + this.#random.integer(MAX_TURNS); turns > 0; turns--) await null;
+    for (let turns = 1 + this.#random.integer(MAX_TURNS); turns > 0; turns--) await Promise.resolve();
     if (this.slowness > 0 && this.#random.chance(this.slowness)) {
       for (let turns = 1 + this.#random.integer(MAX_SLOW_TURNS); turns > 0; turns--) await nextTurn();
     }

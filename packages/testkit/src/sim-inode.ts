@@ -122,7 +122,7 @@ function apply(bytes: SimBytes, change: PendingChange): void {
 function tear(bytes: SimBytes, data: Uint8Array, position: number, random: SeededRandom): void {
   const end = position + data.length;
   if (bytes.length < end && random.chance(0.5)) bytes.truncate(end);
-  for (let at = position; at < end; ) {
+  for (let at = position; at < end;) {
     const next = Math.min(end, (Math.floor(at / SECTOR_BYTES) + 1) * SECTOR_BYTES);
     if (random.chance(0.5)) bytes.write(data.subarray(at - position, next - position), at);
     at = next;

@@ -66,7 +66,8 @@ export class VirtualClock implements Clock, Timers {
     let next: VirtualTimer | undefined;
     for (const timer of this.#timers) {
       if (timer.atMs > untilMs) continue;
-      if (next === undefined || timer.atMs < next.atMs || (timer.atMs === next.atMs && timer.order < next.order)) next = timer;
+      if (next === undefined || timer.atMs < next.atMs || (timer.atMs === next.atMs && timer.order < next.order))
+        next = timer;
     }
     return next;
   }

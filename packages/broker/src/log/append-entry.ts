@@ -17,7 +17,10 @@ const BATCH_PREFIX_BYTES = 12;
  */
 export function checkAppendEntry(entry: AppendEntry, endOffset: number): void {
   const { records, baseOffset, lastOffset } = entry;
-  assert(baseOffset >= endOffset, `a batch for ${entry.partition} at ${baseOffset}, before the end offset ${endOffset}`);
+  assert(
+    baseOffset >= endOffset,
+    `a batch for ${entry.partition} at ${baseOffset}, before the end offset ${endOffset}`,
+  );
   assert(lastOffset >= baseOffset && Number.isSafeInteger(lastOffset), `a batch from ${baseOffset} to ${lastOffset}`);
   assert(records.length >= BATCH_HEADER_BYTES, `a batch of ${records.length} bytes`);
   assert(uint32(records, 8) + BATCH_PREFIX_BYTES === records.length, `one whole batch in ${records.length} bytes`);

@@ -96,7 +96,12 @@ export interface LogStore {
    *
    * Rejects with OFFSET_OUT_OF_RANGE below the log start or above the end, DATA_CORRUPT where the stored bytes are bad.
    */
-  read(partition: PartitionKey, offset: number, maxBytes: number, limitOffset: number): StoredBatch[] | Promise<StoredBatch[]>;
+  read(
+    partition: PartitionKey,
+    offset: number,
+    maxBytes: number,
+    limitOffset: number,
+  ): StoredBatch[] | Promise<StoredBatch[]>;
   /**
    * The first batch whose maxTimestampMs is `timestampMs` or later (its records may begin before it), or null.
    */

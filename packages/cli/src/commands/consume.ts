@@ -3,7 +3,7 @@
  *
  * Invariant: what is committed was handed to the reader of stdout before.
  */
-import type { EventBatch, Naru, PollOptions } from '@naru/client';
+import type { Naru, PollOptions } from '@naru/client';
 import { Option, type Command } from 'commander';
 import { withNaru } from '../connection.ts';
 import { commitOnDemand } from '../consuming/commit-on-demand.ts';
@@ -58,7 +58,10 @@ async function consume(topics: readonly string[], options: ConsumeOptions, termi
   const count = await withNaru(terminal, options, async (naru) => {
     if (terminal.stderr.isTTY === true) say(terminal, introduction(topics, options));
     const { serdes } = await import('@naru/client');
-    const batches = naru.poll<Uint8Array | null>({ ...pollOptions(topics, options, interruption.signal), serde: serdes.bytes });
+    const batches = naru.poll<Uint8Array | null>({
+      ...pollOptions(topics, options, interruption.signal),
+      serde: serdes.bytes,
+    });
     return print(batches, options, terminal);
   });
   if (terminal.stderr.isTTY === true) say(terminal, `${count} ${count === 1 ? 'event' : 'events'}`);
@@ -78,11 +81,7 @@ function pollOptions(topics: readonly string[], options: ConsumeOptions, signal:
   };
 }
 
-async function print(
-  batches: ReturnType<Naru['poll']>,
-  options: ConsumeOptions,
-  terminal: Terminal,
-): Promise<number> {
+async function print(batches: ReturnType<Naru['poll']>, options: ConsumeOptions, terminal: Terminal): Promise<number> {
   const { max = Number.POSITIVE_INFINITY, commit = 'auto', group } = options;
   const lineOf = options.output === 'json' ? eventJsonLine : eventTextLine;
   const output = new DataOutput(terminal);
@@ -96,7 +95,7 @@ async function print(
       if (!(await output.write(text))) break;
       count += batch.events.length;
       progress.update(() => `${count} events`);
-      demand?.printed(batch as EventBatch<unknown>);
+      demand?.printed(batch);
       if (count < max) continue;
       // Coming back for more would say that this one is done.
       if (group !== undefined && commit === 'auto') await batch.commit();

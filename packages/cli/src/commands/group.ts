@@ -29,7 +29,9 @@ export function addGroupCommand(program: Command, terminal: Terminal): void {
     .argument('<group>')
     .action((id: string, options: SharedOptions) => describe(id, options, terminal));
   withSharedOptions(group.command('reset-offsets'))
-    .description('Move what a group has committed. Shows what it would do until --execute; refuses a group with live members.')
+    .description(
+      'Move what a group has committed. Shows what it would do until --execute; refuses a group with live members.',
+    )
     .argument('<group>')
     .option('--topic <name...>', 'only these topics (default: all that the group has committed)')
     .addOption(new Option('--to-beginning', 'everything again').conflicts(['toEnd', 'toOffset', 'toTime']))
@@ -126,7 +128,8 @@ async function resetOffsets(id: string, options: ResetOptions, command: Command,
     { title: 'TO', value: ({ to: target }: Change) => target },
   ];
   await output.write(await table(columns, reset.changes, terminal.stdout));
-  if (reset.changes.length === 0) say(terminal, 'nothing to change: the group has committed nothing; name topics with --topic');
+  if (reset.changes.length === 0)
+    say(terminal, 'nothing to change: the group has committed nothing; name topics with --topic');
   else if (reset.executed) say(terminal, `reset ${reset.changes.length} offsets of group ${printable(id)}`);
   else say(terminal, 'nothing was changed: --execute does it');
 }

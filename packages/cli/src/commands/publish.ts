@@ -44,7 +44,8 @@ export function addPublishCommand(program: Command, terminal: Terminal): void {
     .option('--raw', 'publish text as it is, also when it is not JSON')
     .option('--partition <number>', 'partition, in place of the one that the key decides', readPartition)
     .action((topic: string, input: string | undefined, options: PublishOptions, command: Command) => {
-      if (input !== undefined && input !== '-') command.error(`error: expected - for stdin, not "${input}"; text goes to --value`);
+      if (input !== undefined && input !== '-')
+        command.error(`error: expected - for stdin, not "${input}"; text goes to --value`);
       if (input === '-' && options.value !== undefined) command.error('error: choose --value or -, not both');
       if (input === '-' && options.file !== undefined) command.error('error: choose --file or -, not both');
       return options.value === undefined

@@ -31,7 +31,12 @@ export function addStartCommand(program: Command, terminal: Terminal): void {
     .option('--host <address>', 'address to listen on (default: 127.0.0.1)')
     .option('--port <number>', 'port to listen on, 0 for any free one (default: 9092)', readPort)
     .option('--data <directory>', 'where everything is kept (default: naru-data)')
-    .addOption(new Option('--storage <engine>', 'file keeps everything, memory nothing (default: file)').choices(['file', 'memory']))
+    .addOption(
+      new Option('--storage <engine>', 'file keeps everything, memory nothing (default: file)').choices([
+        'file',
+        'memory',
+      ]),
+    )
     .option('--allow-remote', 'listen beyond this machine although there is no authentication')
     .addOption(
       new Option('--log-level <level>', 'how much to say on stderr (default: info)').choices([

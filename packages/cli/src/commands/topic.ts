@@ -28,7 +28,11 @@ export function addTopicCommand(program: Command, terminal: Terminal): void {
   withSharedOptions(topic.command('create'))
     .description('Create a topic.')
     .argument('<name>', 'a-z, A-Z, 0-9, ".", "_" and "-"')
-    .option('--partitions <number>', 'how many members of a group can share the work (default: the broker’s, 6)', readPartitionCount)
+    .option(
+      '--partitions <number>',
+      'how many members of a group can share the work (default: the broker’s, 6)',
+      readPartitionCount,
+    )
     .addOption(
       new Option('--type <type>', 'ordered: order by key; parallel: single events to any member')
         .choices(['ordered', 'parallel'])
@@ -51,7 +55,10 @@ export function addTopicCommand(program: Command, terminal: Terminal): void {
     .description('Give a topic more partitions.')
     .argument('<name>')
     .requiredOption('--to <number>', 'how many it will have', readPartitionCount)
-    .option('--allow-key-reorder', 'ordered topics: accept that keys move, so that order between old and new events is lost')
+    .option(
+      '--allow-key-reorder',
+      'ordered topics: accept that keys move, so that order between old and new events is lost',
+    )
     .action((name: string, options: AddPartitionsOptions) => addPartitions(name, options, terminal));
 }
 
@@ -113,7 +120,9 @@ async function remove(name: string, options: SharedOptions, terminal: Terminal):
 
 async function addPartitions(name: string, options: AddPartitionsOptions, terminal: Terminal): Promise<void> {
   const allowKeyReorder = options.allowKeyReorder === true;
-  const grown = await withNaru(terminal, options, (naru) => naru.admin.addPartitions(name, options.to, { allowKeyReorder }));
+  const grown = await withNaru(terminal, options, (naru) =>
+    naru.admin.addPartitions(name, options.to, { allowKeyReorder }),
+  );
   await told(grown, `topic ${name} has ${partitionsText(grown)} now`, options, terminal);
 }
 

@@ -35,9 +35,13 @@ function parse(bytes: Uint8Array): unknown {
     return JSON.parse(strictDecoder.decode(bytes)) as unknown;
   } catch (error) {
     const why = error instanceof SyntaxError ? error.message : 'it is not UTF-8';
-    throw new NaruError('SERIALIZATION', `not JSON: ${why}. Put text in double quotes, or publish it as it is with --raw`, {
-      cause: error,
-    });
+    throw new NaruError(
+      'SERIALIZATION',
+      `not JSON: ${why}. Put text in double quotes, or publish it as it is with --raw`,
+      {
+        cause: error,
+      },
+    );
   }
 }
 

@@ -31,7 +31,8 @@ export async function* readLines(source: AsyncIterable<Buffer>, maxBytes = MAX_L
     if (start === chunk.length) continue;
     begun.push(chunk.subarray(start));
     begunBytes += chunk.length - start;
-    if (begunBytes > maxBytes) throw new NaruError('RECORD_TOO_LARGE', `line ${number} has more than ${maxBytes} bytes`);
+    if (begunBytes > maxBytes)
+      throw new NaruError('RECORD_TOO_LARGE', `line ${number} has more than ${maxBytes} bytes`);
   }
   if (begunBytes > 0) yield { number, bytes: lineOf(begun, Buffer.alloc(0)) };
 }

@@ -27,7 +27,7 @@ export class DataOutput {
     if (this.#isClosed) return Promise.resolve(false);
     return new Promise((resolve, reject) => {
       this.#stream.write(text, (error) => {
-        const code = (error as NodeJS.ErrnoException | null | undefined)?.code;
+        const code = (error as { code?: string } | null | undefined)?.code;
         if (error === null || error === undefined) return resolve(true);
         if (code !== 'EPIPE' && code !== 'ERR_STREAM_DESTROYED') return reject(error);
         this.#isClosed = true;

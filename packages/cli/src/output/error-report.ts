@@ -16,7 +16,10 @@ export interface FailureContext {
 export function reportError(terminal: Terminal, error: unknown, asJson: boolean, context: FailureContext = {}): void {
   const { code, message } = describeError(error);
   const where = context.line === undefined ? '' : `line ${context.line}: `;
-  say(terminal, `error: ${where}${message.split('\n').map(printable).join('\n  ')}${code === null ? '' : ` (${code})`}`);
+  say(
+    terminal,
+    `error: ${where}${message.split('\n').map(printable).join('\n  ')}${code === null ? '' : ` (${code})`}`,
+  );
   if (code === null && !isSystemError(error) && error instanceof Error) say(terminal, error.stack ?? '');
   if (asJson) say(terminal, JSON.stringify({ error: { code: code ?? 'INTERNAL', message, ...context } }));
 }

@@ -12,7 +12,7 @@ const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
  * `{topic, partition, offset, requestId, key, value, headers, timestamp}` and a line feed. A value that is not JSON is
  * text; one that is not UTF-8 is in `valueBase64` in place of `value`, and likewise for keys and headers.
  */
-export function eventJsonLine(event: NaruEvent<unknown>): string {
+export function eventJsonLine(event: NaruEvent): string {
   const { topic, partition, offset, requestId, keyBytes, valueBytes, headers, timestampMs } = event;
   const fields = [
     `"topic":${JSON.stringify(topic)}`,
@@ -28,7 +28,7 @@ export function eventJsonLine(event: NaruEvent<unknown>): string {
 }
 
 /** For people: where it is, its key, its value, its headers. */
-export function eventTextLine(event: NaruEvent<unknown>): string {
+export function eventTextLine(event: NaruEvent): string {
   const parts = [`${event.topic}/${event.partition}/${event.offset}`, isoTime(event.timestampMs) ?? 'no-time'];
   if (event.keyBytes !== null) parts.push(`[${shown(event.keyBytes)}]`);
   parts.push(event.valueBytes === null ? '(no value)' : shown(event.valueBytes));

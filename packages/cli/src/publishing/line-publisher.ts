@@ -35,7 +35,7 @@ export interface LinePublisherOptions {
   /** Print a JSON object for each event. */
   readonly isJson: boolean;
   readonly input: EventInputOptions;
-  publish(event: EventInput): Promise<PublishResult>;
+  readonly publish: (event: EventInput) => Promise<PublishResult>;
 }
 
 export interface PublishSummary {
@@ -118,7 +118,8 @@ export class LinePublisher {
       for await (const line of readLines(source as AsyncIterable<Buffer>)) {
         if (!this.#isReading) return;
         this.#take(line);
-        while (this.#entries.length >= MAX_IN_FLIGHT_EVENTS) await new Promise<void>((resolve) => (this.#room = resolve));
+        while (this.#entries.length >= MAX_IN_FLIGHT_EVENTS)
+          await new Promise<void>((resolve) => (this.#room = resolve));
       }
     } catch (error) {
       // A source that was stopped ends with an error.

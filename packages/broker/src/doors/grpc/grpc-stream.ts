@@ -7,7 +7,7 @@
  *
  * Owns framing, flow control, trailers. Knows no method.
  */
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import type { Logger } from '@naru/base';
@@ -56,6 +56,7 @@ export async function serveGrpcStream(
   maxMessageBytes: number,
   logger: Logger,
 ): Promise<void> {
+  if (stream.destroyed) return;
   const abort = new AbortController();
   stream.on('error', (error) => logger.debug({ error, method: method.path }, 'a stream broke'));
   stream.on('close', () => abort.abort());
@@ -67,8 +68,9 @@ export async function serveGrpcStream(
   });
   stream.respond({ ':status': 200, 'content-type': 'application/grpc+proto' }, { waitForTrailers: true });
   const peer = stream.session?.socket.remoteAddress ?? '';
+  const requests = new IncomingMessages(stream, maxMessageBytes);
   try {
-    for await (const pieces of method.serve(new IncomingMessages(stream, maxMessageBytes), peer, abort.signal)) {
+    for await (const pieces of method.serve(requests, peer, abort.signal)) {
       if (!write(stream, pieces)) await drained(stream);
       if (stream.destroyed) return;
     }
@@ -79,8 +81,9 @@ export async function serveGrpcStream(
   }
   if (stream.destroyed) return;
   stream.end();
-  // What the client still sends, nobody reads any more.
-  if (refusal !== null && !stream.readableEnded) stream.once('finish', () => stream.close(constants.NGHTTP2_NO_ERROR));
+  // The client closes its side when it sees that the call is over. A reset, which HTTP/2 allows here, would overtake the
+  // trailers, and some clients take it for a broken connection.
+  requests.discard();
 }
 
 function write(stream: ServerHttp2Stream, pieces: readonly Uint8Array[]): boolean {
@@ -151,6 +154,13 @@ class IncomingMessages implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8
       this.#taker = resolve;
       this.#failTaker = reject;
     });
+  }
+
+  /** What came, and what still comes, is dropped. */
+  discard(): void {
+    this.#end(null);
+    this.#waiting.length = 0;
+    this.#stream.resume();
   }
 
   #add(message: Uint8Array): void {

@@ -50,6 +50,10 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     return this.#inFlight.usedBytes;
   }
 
+  get openStreams(): number {
+    return this.#streams.size;
+  }
+
   /** Ends every stream, after its last acknowledgements. */
   close(): void {
     const error = new NaruError('SHUTTING_DOWN', 'the broker is shutting down');

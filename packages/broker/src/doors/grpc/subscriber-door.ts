@@ -57,6 +57,10 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
     return this.#held.usedBytes;
   }
 
+  get openStreams(): number {
+    return this.#sessions.size;
+  }
+
   /** Ends every stream, after what it still has to say. */
   close(): void {
     for (const session of this.#sessions) session.shutDown();

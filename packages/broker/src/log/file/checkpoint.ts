@@ -71,7 +71,11 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array[] {
   writeUint32(head, at + 8, snapshot?.data.length ?? 0);
   const buffers = snapshot === null ? [head] : [head, snapshot.data];
   const tail = new Uint8Array(4);
-  writeUint32(tail, 0, buffers.reduce((crc, buffer) => crc32c(buffer, crc), 0));
+  writeUint32(
+    tail,
+    0,
+    buffers.reduce((crc, buffer) => crc32c(buffer, crc), 0),
+  );
   return [...buffers, tail];
 }
 
@@ -128,7 +132,9 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint | null {
     sequence: readInt64(bytes, 16),
     journalPlace: { fileNumber: readUint32(bytes, 24), position: readInt64(bytes, 28) },
     partitions,
-    snapshot: hasSnapshot ? { version: readUint32(bytes, at + 4), data: bytes.slice(dataAt, dataAt + dataBytes) } : null,
+    snapshot: hasSnapshot
+      ? { version: readUint32(bytes, at + 4), data: bytes.slice(dataAt, dataAt + dataBytes) }
+      : null,
   };
 }
 

@@ -155,7 +155,9 @@ export class Checkpointer<T extends JournalOperation> {
 
   async #sync(): Promise<void> {
     const { disk, paths, writer, handles } = this.#options;
-    for (const segment of [...writer.dirtySegments]) {
+    // Copies: the writer adds to both while this waits.
+    const segments = [...writer.dirtySegments];
+    for (const segment of segments) {
       writer.dirtySegments.delete(segment);
       if (segment.removed) continue;
       try {
@@ -165,19 +167,28 @@ export class Checkpointer<T extends JournalOperation> {
         if (!segment.removed || diskErrorCode(error) !== 'ENOENT') throw error;
       }
     }
-    for (const log of [...writer.dirtyDirectories]) {
+    const logs = [...writer.dirtyDirectories];
+    for (const log of logs) {
       writer.dirtyDirectories.delete(log);
-      if (log.deleted) continue;
-      try {
-        await disk.syncDirectory(log.directory);
-      } catch (error) {
-        // The expression is read again: the partition may be deleted by now.
-        if (!(log as PartitionLog).deleted || diskErrorCode(error) !== 'ENOENT') throw error;
-      }
+      await this.#syncDirectory(log);
     }
     if (writer.segmentsDirectoryDirty) {
       writer.segmentsDirectoryDirty = false;
       await disk.syncDirectory(paths.segments);
     }
   }
+
+  async #syncDirectory(log: PartitionLog): Promise<void> {
+    if (log.deleted) return;
+    try {
+      await this.#options.disk.syncDirectory(log.directory);
+    } catch (error) {
+      if (!isGone(log) || diskErrorCode(error) !== 'ENOENT') throw error;
+    }
+  }
+}
+
+/** Deleted meanwhile. */
+function isGone(log: PartitionLog): boolean {
+  return log.deleted;
 }

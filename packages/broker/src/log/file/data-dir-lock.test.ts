@@ -14,7 +14,9 @@ describe('lockDataDirectory', () => {
 
   it('keeps a second broker of this process out until it is released', () => {
     const first = lockDataDirectory(`${directory}/data`);
-    expect(() => lockDataDirectory(`${directory}/data`)).toThrow(expect.objectContaining({ code: 'DATA_DIRECTORY_IN_USE' }));
+    expect(() => lockDataDirectory(`${directory}/data`)).toThrow(
+      expect.objectContaining({ code: 'DATA_DIRECTORY_IN_USE' }),
+    );
     first.release();
     lockDataDirectory(`${directory}/data`).release();
   });

@@ -54,5 +54,7 @@ function lockError(error: unknown, path: string): NaruError {
     return new NaruError('DATA_DIRECTORY_IN_USE', message, { cause: error });
   }
   const text = error instanceof Error ? error.message : String(error);
-  return new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `the data directory ${path} is not writable: ${text}`, { cause: error });
+  return new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `the data directory ${path} is not writable: ${text}`, {
+    cause: error,
+  });
 }

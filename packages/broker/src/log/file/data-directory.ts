@@ -105,7 +105,8 @@ export function storageError(error: unknown, doing: string): NaruError {
   if (isNaruError(error)) return error;
   const code = diskErrorCode(error);
   const text = error instanceof Error ? error.message : String(error);
-  if (code === 'ENOSPC' || code === 'EDQUOT') return new NaruError('STORAGE_FULL', `${doing}: no space (${text})`, { cause: error });
+  if (code === 'ENOSPC' || code === 'EDQUOT')
+    return new NaruError('STORAGE_FULL', `${doing}: no space (${text})`, { cause: error });
   return new NaruError('STORAGE_ERROR', `${doing}: ${text}`, { cause: error });
 }
 
@@ -114,6 +115,9 @@ const NOT_WRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
 /** The same, for errors while the store is opened. */
 export function openError(error: unknown, root: string): NaruError {
   const code = diskErrorCode(error);
-  if (isNaruError(error) || code === undefined || !NOT_WRITABLE.has(code)) return storageError(error, `opening ${root}`);
-  return new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `the data directory ${root} is not writable (${code})`, { cause: error });
+  if (isNaruError(error) || code === undefined || !NOT_WRITABLE.has(code))
+    return storageError(error, `opening ${root}`);
+  return new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `the data directory ${root} is not writable (${code})`, {
+    cause: error,
+  });
 }

@@ -24,11 +24,13 @@ const TINY: Partial<FileLogLimits> = {
 
 const system = { clock: systemClock, timers: systemTimers, random: systemRandom };
 
-for (const [name, limits] of [['tiny', TINY], ['large', { journalFileBytes: 32 * 1024 * 1024 }]] as const) {
+const LARGE: Partial<FileLogLimits> = { journalFileBytes: 32 * 1024 * 1024 };
+
+for (const [name, limits] of Object.entries({ TINY, LARGE })) {
   logStoreConformance(`file on a real disk, ${name} limits`, async () => {
     const path = await mkdtemp(join(tmpdir(), 'naru-log-'));
     return {
-      open: () => openFileLogStore({ ...system, disk: nodeDisk, path: `${path}/data`, limits: { ...limits, journalBytes: 3 * limits.journalFileBytes! * 40 } }),
+      open: () => openFileLogStore({ ...system, disk: nodeDisk, path: `${path}/data`, limits }),
       persistent: true,
       dispose: () => rm(path, { recursive: true, force: true }),
     };

@@ -10,9 +10,17 @@
 import type { Clock, Disk, Logger, PartitionKey, Random, Timers } from '@naru/base';
 import { assert, silentLogger } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { checkAppendEntry, offsetOutOfRange, unknownPartition } from '../append-entry.ts';
-import type { AppendEntry, Capacity, LogStore, LogStoreMetrics } from '../log-store.ts';
-import type { PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '../log-store.ts';
+import { checkAppendEntry, unknownPartition } from '../append-entry.ts';
+import type {
+  AppendEntry,
+  Capacity,
+  LogStore,
+  LogStoreMetrics,
+  PartitionInfo,
+  RecoveryVisitor,
+  Snapshot,
+  StoredBatch,
+} from '../log-store.ts';
 import { Checkpointer } from './checkpointer.ts';
 import type { DataPaths } from './data-directory.ts';
 import { dataPaths, openError, removeCleanMark, storageError, writeCleanMark } from './data-directory.ts';
@@ -23,6 +31,7 @@ import { ENTRY, FRAME_ENTRY_BYTES, FRAME_HEADER_BYTES, alignUp } from './journal
 import { Journal } from './journal.ts';
 import type { FileLogLimits } from './limits.ts';
 import { resolveFileLogLimits } from './limits.ts';
+import { LogReader } from './log-reader.ts';
 import { LogState } from './log-state.ts';
 import type { PartitionLog } from './partition-log.ts';
 import { adoptJournalFiles, findLog, recoveredBytes, replay } from './recovery.ts';
@@ -50,6 +59,8 @@ interface Operation extends JournalOperation {
   readonly reject: (error: Error) => void;
 }
 
+const OPEN: Capacity = { state: 'open' };
+const BUSY: Capacity = { state: 'busy' };
 const NO_ENTRIES: readonly AppendEntry[] = [];
 /** A batch is 61 bytes at least, so that an append's entry table is never larger than its batches. */
 const WORST_ENTRY_OVERHEAD = 2;
@@ -66,7 +77,7 @@ class FileLogStore implements LogStore {
   readonly #paths: DataPaths;
   readonly #maxFrameBytes: number;
   readonly #handles: HandleCache;
-  readonly #reader: SegmentReader;
+  readonly #logReader: LogReader;
   readonly #writer: SegmentWriter;
   readonly #cache: TailCache;
   readonly #state: LogState;
@@ -80,8 +91,6 @@ class FileLogStore implements LogStore {
   readonly #creating = new Map<PartitionKey, PartitionLog>();
   #appends = 0;
   #appendedBytes = 0;
-  #cacheHits = 0;
-  #cacheMisses = 0;
 
   constructor(options: FileLogStoreOptions) {
     const limits = resolveFileLogLimits(options.limits);
@@ -98,18 +107,26 @@ class FileLogStore implements LogStore {
     const { disk, clock, timers } = options;
     const onFailure = (error: unknown): void => this.#fail(error);
     this.#handles = new HandleCache(disk, limits.openFiles);
-    this.#reader = new SegmentReader(disk, this.#handles, limits);
+    const reader = new SegmentReader(disk, this.#handles, limits);
     this.#cache = new TailCache(limits.cacheBytes);
     this.#writer = new SegmentWriter({
-      ...{ disk, clock, timers, limits, onFailure },
+      disk,
+      clock,
+      timers,
+      limits,
+      onFailure,
+      reader,
       logger: this.#logger,
       handles: this.#handles,
-      reader: this.#reader,
       onProgress: () => this.#settled(),
     });
     this.#state = new LogState(this.#paths.segments, this.#cache, this.#writer);
+    this.#logReader = new LogReader(this.#state.logs, reader);
     this.#files = new JournalFiles({
-      ...{ disk, limits, timers, onFailure },
+      disk,
+      limits,
+      timers,
+      onFailure,
       directory: this.#paths.journal,
       logger: this.#logger,
       onChange: () => this.#settled(),
@@ -138,6 +155,7 @@ class FileLogStore implements LogStore {
     const found = await findLog(context);
     try {
       this.#files.adopt(await adoptJournalFiles(context, found));
+      await found.plan.carryOut();
       await replay(found, this.#state, this.#writer, limits, visitor);
     } finally {
       await found.reader.close();
@@ -148,17 +166,25 @@ class FileLogStore implements LogStore {
     }
     await this.#files.start();
     // Before anything is written that the mark would deny.
-    if (found.wasClean) await removeCleanMark(disk, this.#paths);
+    if (found.hasCleanMark) await removeCleanMark(disk, this.#paths);
     const { journalId, sequence } = found.checkpoint;
     const journal = new Journal<Operation>({
-      ...{ files: this.#files, journalId, limits, clock },
+      journalId,
+      limits,
+      clock,
+      files: this.#files,
       lastSequence: sequence + found.scan.frames.length,
       onDurable: (operations) => this.#applyAll(operations),
       onFailure: (error, operations) => this.#failAll(error, operations),
     });
     this.#journal = journal;
     this.#checkpointer = new Checkpointer({
-      ...{ disk, paths: this.#paths, journalId, journal, files: this.#files, handles: this.#handles },
+      disk,
+      journalId,
+      journal,
+      paths: this.#paths,
+      files: this.#files,
+      handles: this.#handles,
       state: this.#state,
       writer: this.#writer,
       recoveredBytes: recoveredBytes(found),
@@ -199,7 +225,7 @@ class FileLogStore implements LogStore {
       }
       this.#checkAppend(entries, logs, recordBytes);
     } catch (error) {
-      return Promise.reject(error as Error);
+      return rejected(error);
     }
     if (entries.length === 0) return Promise.resolve();
     this.#appends += 1;
@@ -251,7 +277,7 @@ class FileLogStore implements LogStore {
     try {
       return submit();
     } catch (error) {
-      return Promise.reject(error as Error);
+      return rejected(error);
     }
   }
 
@@ -265,7 +291,8 @@ class FileLogStore implements LogStore {
 
   #assertUsable(): void {
     if (this.#failure !== null) throw this.#failure;
-    if (this.#phase === 'closing' || this.#phase === 'closed') throw new NaruError('STORAGE_ERROR', 'the log is closed');
+    if (this.#phase === 'closing' || this.#phase === 'closed')
+      throw new NaruError('STORAGE_ERROR', 'the log is closed');
     assert(this.#phase === 'open', 'recover comes first');
   }
 
@@ -307,7 +334,8 @@ class FileLogStore implements LogStore {
     if (this.#failure !== null) return;
     const failure = storageError(error, 'the log store failed');
     // A full disk where none may be (the journal's files are preallocated) is a failure like any other.
-    this.#failure = failure.code === 'STORAGE_FULL' ? new NaruError('STORAGE_ERROR', failure.message, { cause: error }) : failure;
+    this.#failure =
+      failure.code === 'STORAGE_FULL' ? new NaruError('STORAGE_ERROR', failure.message, { cause: error }) : failure;
     this.#logger.error({ code: this.#failure.code, reason: this.#failure.message }, 'the log store is offline');
     this.#journal?.fail(this.#failure);
     this.#files.abort(this.#failure);
@@ -320,64 +348,17 @@ class FileLogStore implements LogStore {
     for (const { reject } of operations) reject(this.#failure as NaruError);
   }
 
-  read(key: PartitionKey, offset: number, maxBytes: number, limitOffset: number): StoredBatch[] | Promise<StoredBatch[]> {
-    const log = this.#state.logs.get(key);
-    if (log === undefined) return Promise.reject(unknownPartition(key));
-    if (offset < log.logStartOffset || offset > log.endOffset) {
-      return Promise.reject(offsetOutOfRange(key, offset, log.logStartOffset, log.endOffset));
-    }
-    if (offset >= log.tailStart) {
-      this.#cacheHits += 1;
-      return log.tail.collect(offset, maxBytes, limitOffset);
-    }
-    this.#cacheMisses += 1;
-    return this.#readFiles(log, offset, maxBytes, limitOffset);
+  read(
+    key: PartitionKey,
+    offset: number,
+    maxBytes: number,
+    limitOffset: number,
+  ): StoredBatch[] | Promise<StoredBatch[]> {
+    return this.#logReader.read(key, offset, maxBytes, limitOffset);
   }
 
-  async #readFiles(log: PartitionLog, from: number, maxBytes: number, limitOffset: number): Promise<StoredBatch[]> {
-    for (let offset = from; ; ) {
-      if (log.deleted) throw unknownPartition(log.key);
-      if (offset < log.logStartOffset || offset > log.endOffset) {
-        throw offsetOutOfRange(log.key, offset, log.logStartOffset, log.endOffset);
-      }
-      if (offset >= log.tailStart) return log.tail.collect(offset, maxBytes, limitOffset);
-      const filesEnd = log.tailStart;
-      const batches = await this.#whileSame(log, () =>
-        this.#reader.read(log, offset, maxBytes, Math.min(limitOffset, filesEnd)),
-      );
-      if (batches === 'changed') continue;
-      const last = batches.at(-1);
-      if (last === undefined && limitOffset > filesEnd) offset = filesEnd;
-      else if (last?.lastOffset !== filesEnd - 1 || log.tailStart !== filesEnd) return batches;
-      else return withTail(batches, log, filesEnd, maxBytes, limitOffset);
-    }
-  }
-
-  /** What `use` finds, unless what it looked at was truncated or removed meanwhile: then ask again. */
-  async #whileSame<T>(log: PartitionLog, use: () => Promise<T>): Promise<T | 'changed'> {
-    const { epoch } = log;
-    try {
-      const found = await use();
-      return log.epoch === epoch ? found : 'changed';
-    } catch (error) {
-      if (log.epoch !== epoch) return 'changed';
-      throw storageError(error, `reading partition ${log.key}`);
-    }
-  }
-
-  async findByTimestamp(key: PartitionKey, timestampMs: number): Promise<StoredBatch | null> {
-    for (;;) {
-      const log = this.#state.logs.get(key);
-      if (log === undefined) throw unknownPartition(key);
-      const filesEnd = log.tailStart;
-      if (log.logStartOffset < filesEnd) {
-        const found = await this.#whileSame(log, () => this.#reader.findByTimestamp(log, timestampMs, filesEnd));
-        // Evicted meanwhile: between the files that were searched and the tail there would be a gap.
-        if (found === 'changed' || (found === null && log.tailStart !== filesEnd)) continue;
-        if (found !== null) return found;
-      }
-      return log.tail.findByTimestamp(timestampMs, log.logStartOffset);
-    }
+  findByTimestamp(key: PartitionKey, timestampMs: number): Promise<StoredBatch | null> {
+    return this.#logReader.findByTimestamp(key, timestampMs);
   }
 
   info(key: PartitionKey): PartitionInfo | undefined {
@@ -396,11 +377,9 @@ class FileLogStore implements LogStore {
     const { unwrittenBytes, pendingBytes } = this.#limits;
     const roomBytes = this.#files.headroomBytes(this.#maxFrameBytes) - journal.pendingBytes;
     if (roomBytes < this.#maxFrameBytes) {
-      return this.#files.stalled ? { state: 'full', reason: 'no disk space for the journal' } : { state: 'busy' };
+      return this.#files.stalled ? { state: 'full', reason: 'no disk space for the journal' } : BUSY;
     }
-    return this.#writer.unwrittenBytes > unwrittenBytes || journal.pendingBytes > pendingBytes
-      ? { state: 'busy' }
-      : { state: 'open' };
+    return this.#writer.unwrittenBytes > unwrittenBytes || journal.pendingBytes > pendingBytes ? BUSY : OPEN;
   }
 
   whenOpen(): Promise<void> {
@@ -472,25 +451,12 @@ class FileLogStore implements LogStore {
       checkpoints: this.#checkpointer?.count ?? 0,
       unwrittenBytes: this.#writer.unwrittenBytes,
       cacheBytes: this.#cache.bytes,
-      cacheHits: this.#cacheHits,
-      cacheMisses: this.#cacheMisses,
+      cacheHits: this.#logReader.cacheHits,
+      cacheMisses: this.#logReader.cacheMisses,
     };
   }
 }
 
-/** `batches`, which reach the tail, and what of the tail still fits. */
-function withTail(
-  batches: StoredBatch[],
-  log: PartitionLog,
-  tailStart: number,
-  maxBytes: number,
-  limitOffset: number,
-): StoredBatch[] {
-  let bytes = batches.reduce((sum, batch) => sum + batch.records.length, 0);
-  for (const batch of log.tail.collect(tailStart, maxBytes - bytes, limitOffset)) {
-    bytes += batch.records.length;
-    if (bytes > maxBytes) break;
-    batches.push(batch);
-  }
-  return batches;
+function rejected(error: unknown): Promise<never> {
+  return Promise.reject(error instanceof Error ? error : new Error(String(error)));
 }

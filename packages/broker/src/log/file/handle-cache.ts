@@ -55,7 +55,8 @@ export class HandleCache {
   }
 
   async closeAll(): Promise<void> {
-    for (const [key, handle] of [...this.#handles]) {
+    const all = [...this.#handles];
+    for (const [key, handle] of all) {
       this.#forget(key, handle);
       if (handle.users === 0) await closeQuietly(handle);
     }

@@ -23,7 +23,14 @@ import type { Disk, DiskFile } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { journalFileName, journalFileNumber } from './journal-files.ts';
 import type { FrameEntry, FrameHeader } from './journal-frame.ts';
-import { FRAME_ALIGNMENT, FRAME_HEADER_BYTES, alignUp, decodeEntries, decodeFrameHeader, frameIntact } from './journal-frame.ts';
+import {
+  FRAME_ALIGNMENT,
+  FRAME_HEADER_BYTES,
+  alignUp,
+  decodeEntries,
+  decodeFrameHeader,
+  frameIntact,
+} from './journal-frame.ts';
 
 /** Read from a journal file at a time. */
 const WINDOW_BYTES = 1024 * 1024;

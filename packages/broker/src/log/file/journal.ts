@@ -15,8 +15,15 @@ import type { Clock } from '@naru/base';
 import { assert } from '@naru/base';
 import type { JournalFile, JournalFiles } from './journal-files.ts';
 import type { JournalOperation } from './journal-frame.ts';
-import { FRAME_ALIGNMENT, FRAME_ENTRY_BYTES, FRAME_HEADER_BYTES } from './journal-frame.ts';
-import { alignUp, encodeFrameHead, entryCountOf, operationBytes } from './journal-frame.ts';
+import {
+  FRAME_ALIGNMENT,
+  FRAME_ENTRY_BYTES,
+  FRAME_HEADER_BYTES,
+  alignUp,
+  encodeFrameHead,
+  entryCountOf,
+  operationBytes,
+} from './journal-frame.ts';
 import type { FileLogLimits } from './limits.ts';
 
 /** Frames up to this size are copied into one buffer: cheaper than a gathered write. */

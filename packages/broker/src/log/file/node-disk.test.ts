@@ -48,18 +48,21 @@ describe('nodeDisk', () => {
     await rm(directory, { recursive: true, force: true });
   });
 
-  it.each(['write', 'write-dsync'] as const)('writes many buffers at a position and reads them back (%s)', async (mode) => {
-    file = await nodeDisk.open(`${directory}/a`, mode);
-    const buffers = Array.from({ length: 2_000 }, (_, i) => Buffer.from([i, i >> 8, 1]));
-    await file.write(buffers, 10);
-    await file.sync();
-    expect(await file.size()).toBe(6_010);
-    const into = Buffer.alloc(100);
-    expect(await file.read(into, 5_990)).toBe(20);
-    expect(into.subarray(0, 20).equals(Buffer.concat(buffers).subarray(5_980))).toBe(true);
-    await file.truncate(12);
-    expect([...(await readFile(`${directory}/a`))]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-  });
+  it.each(['write', 'write-dsync'] as const)(
+    'writes many buffers at a position and reads them back (%s)',
+    async (mode) => {
+      file = await nodeDisk.open(`${directory}/a`, mode);
+      const buffers = Array.from({ length: 2_000 }, (_, i) => Buffer.from([i, i >> 8, 1]));
+      await file.write(buffers, 10);
+      await file.sync();
+      expect(await file.size()).toBe(6_010);
+      const into = Buffer.alloc(100);
+      expect(await file.read(into, 5_990)).toBe(20);
+      expect(into.subarray(0, 20).equals(Buffer.concat(buffers).subarray(5_980))).toBe(true);
+      await file.truncate(12);
+      expect([...(await readFile(`${directory}/a`))]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    },
+  );
 
   it('lists, renames and removes', async () => {
     await nodeDisk.makeDirectory(`${directory}/x/y`);

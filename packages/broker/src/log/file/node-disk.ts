@@ -98,9 +98,10 @@ export async function writeFully(
   let at = position;
   for (let i = 0; i < buffers.length; i += MAX_VECTORS) {
     let rest = buffers.length <= MAX_VECTORS ? buffers : buffers.slice(i, i + MAX_VECTORS);
-    for (let left = totalLength(rest); left > 0; ) {
+    for (let left = totalLength(rest); left > 0;) {
       const written = await writeOnce(rest, at);
-      if (written <= 0) throw Object.assign(new Error(`a write at ${at} took none of ${left} bytes`), { code: 'ENOSPC' });
+      if (written <= 0)
+        throw Object.assign(new Error(`a write at ${at} took none of ${left} bytes`), { code: 'ENOSPC' });
       left -= written;
       at += written;
       if (left > 0) rest = dropBytes(rest, written);

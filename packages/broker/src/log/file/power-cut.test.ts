@@ -10,7 +10,7 @@ import type { FileLogLimits } from './limits.ts';
 /** Every mechanism takes part: files roll and are recycled, indexes are dropped, handles closed, checkpoints due. */
 const TINY: Partial<FileLogLimits> = {
   journalFileBytes: 24 * 1024,
-  journalBytes: 3 * 24 * 1024,
+  journalBytes: 4 * 24 * 1024,
   maxAppendBytes: 4 * 1024,
   mergedFrameBytes: 4 * 1024,
   checkpointBytes: 28 * 1024,
@@ -45,7 +45,15 @@ const noOrphans = {
 
 describe('a power cut or a kill', () => {
   it('loses nothing that was acknowledged, and leaves nothing but a prefix of what was submitted', async () => {
-    const total = { submitted: 0, acknowledged: 0, checkpoints: 0, recoveries: 0, crashesInRecovery: 0, powerCuts: 0, closes: 0 };
+    const total = {
+      submitted: 0,
+      acknowledged: 0,
+      checkpoints: 0,
+      recoveries: 0,
+      crashesInRecovery: 0,
+      powerCuts: 0,
+      closes: 0,
+    };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
       const report = await run(seed);
       for (const key of Object.keys(total) as (keyof CrashRunReport)[]) total[key] += report[key];
@@ -53,7 +61,7 @@ describe('a power cut or a kill', () => {
     // The run is worth something only if all of this happened.
     expect(total.acknowledged).toBeGreaterThan(SEEDS * 50);
     expect(total.acknowledged).toBeLessThan(total.submitted);
-    expect(total.checkpoints).toBeGreaterThan(SEEDS);
+    expect(total.checkpoints).toBeGreaterThan(SEEDS * 2);
     expect(total.crashesInRecovery).toBeGreaterThan(SEEDS / 10);
     expect(total.powerCuts).toBeGreaterThan(SEEDS);
     expect(total.closes).toBeGreaterThan(SEEDS / 10);
@@ -63,7 +71,9 @@ describe('a power cut or a kill', () => {
     let found = 0;
     for (let seed = 1; seed <= 20; seed++) {
       await run(seed, { honoursDsync: false }).catch((error: unknown) => {
-        expect(String(error)).toMatch(/acknowledged operations are lost|damaged|recovery tells of/);
+        expect(String(error)).toMatch(
+          /acknowledged operations are lost|damaged|recovery tells of|belongs to no partition/,
+        );
         found += 1;
       });
     }

@@ -90,7 +90,8 @@ export class RecoveryPlan {
       if (present.delete(directory)) this.#removeDirectory(directory);
     }
     // Before a checkpoint is written, directories of deleted partitions are gone for good. So nothing explains these.
-    for (const directory of present) logger.warn({ directory }, 'a directory among the segments belongs to no partition');
+    for (const directory of present)
+      logger.warn({ directory }, 'a directory among the segments belongs to no partition');
   }
 
   /** Makes the files what the plan says. */
@@ -196,4 +197,3 @@ export class RecoveryPlan {
 export function corruptReplay(key: PartitionKey, what: string): never {
   throw new NaruError('DATA_CORRUPT', `the journal does not fit its checkpoint: partition ${key}: ${what}`);
 }
-

@@ -2,7 +2,8 @@
  * Opening a data directory: from files to a store that goes on where the last one stopped.
  *
  * Order: version file · newest checkpoint · journal after it (pass 1: which frames, and what they did to files) · plan, or
- * refusal with nothing changed · files cut to the plan · visitor: snapshot and partitions · pass 2: replay, frame by frame.
+ * refusal with nothing changed · checkpoint and journal made durable, for a killed process may have left them in the page
+ * cache, and the next step relies on them · files cut to the plan · visitor: snapshot and partitions · pass 2: replay.
  *
  * It reads the checkpoint, the journal and file sizes, not the segments' data: its time does not grow with the log.
  */
@@ -34,13 +35,14 @@ export interface RecoveryContext {
   readonly randomBytes: (length: number) => Uint8Array;
 }
 
-/** What was found on the disk, and has been made consistent; replay comes next. */
+/** What was found on the disk; nothing is changed yet. */
 export interface FoundLog {
   readonly checkpoint: Checkpoint;
   readonly reader: JournalReader;
   readonly scan: JournalScan;
   readonly plan: RecoveryPlan;
-  readonly wasClean: boolean;
+  /** Whether it is true or not: it is removed before anything is written. */
+  readonly hasCleanMark: boolean;
 }
 
 /** @throws NaruError DATA_CORRUPT, DATA_DIRECTORY_VERSION; nothing was changed then */
@@ -48,7 +50,8 @@ export async function findLog(context: RecoveryContext): Promise<FoundLog> {
   const { disk, paths, limits, logger } = context;
   await prepareDataDirectory(disk, paths);
   const { checkpoint, mustReach } = await findOrBegin(context);
-  const clean = mustReach === 0 && (await readCleanMark(disk, paths)) === checkpoint.sequence;
+  const cleanMark = await readCleanMark(disk, paths);
+  const clean = mustReach === 0 && cleanMark === checkpoint.sequence;
   const reader = await JournalReader.open(disk, paths.journal, checkpoint.journalId);
   try {
     const history = new JournalHistory();
@@ -58,10 +61,7 @@ export async function findLog(context: RecoveryContext): Promise<FoundLog> {
     if (checkpoint.sequence + scan.frames.length < mustReach) throw newestDamaged(paths, mustReach);
     const plan = new RecoveryPlan(disk, paths.segments, limits, history);
     await plan.make(checkpoint.partitions, logger);
-    // What a killed process renamed or removed may not be durable yet; from here on it is relied upon.
-    await disk.syncDirectory(paths.checkpoint);
-    await plan.carryOut();
-    return { checkpoint, reader, scan, plan, wasClean: clean };
+    return { checkpoint, reader, scan, plan, hasCleanMark: cleanMark !== null };
   } catch (error) {
     await reader.close();
     throw error;
@@ -71,7 +71,8 @@ export async function findLog(context: RecoveryContext): Promise<FoundLog> {
 async function findOrBegin(context: RecoveryContext): Promise<{ checkpoint: Checkpoint; mustReach: number }> {
   const { disk, paths } = context;
   const found = await findCheckpoint(disk, paths.checkpoint);
-  if (found === 'damaged') throw new NaruError('DATA_CORRUPT', `no checkpoint in ${paths.checkpoint} can be read; nothing was changed`);
+  if (found === 'damaged')
+    throw new NaruError('DATA_CORRUPT', `no checkpoint in ${paths.checkpoint} can be read; nothing was changed`);
   if (found !== null) return found;
   for (const directory of [paths.journal, paths.segments]) {
     if ((await disk.list(directory)).length === 0) continue;
@@ -94,11 +95,12 @@ function newestDamaged(paths: DataPaths, sequence: number): NaruError {
   return new NaruError('DATA_CORRUPT', `${message}; nothing was changed`);
 }
 
-/** Sorts the journal's files by what can be done with them, and makes sure that what they hold is durable. */
+/** Sorts the journal's files by what can be done with them, and makes sure that what recovery goes by is durable. */
 export async function adoptJournalFiles(
   { disk, paths, limits }: RecoveryContext,
   { reader, scan, checkpoint }: FoundLog,
 ): Promise<{ current: JournalFile | null; full: JournalFile[]; free: JournalFile[]; nextNumber: number }> {
+  await disk.syncDirectory(paths.checkpoint);
   const lastSequences = new Map<number, number>();
   for (const frame of scan.frames) lastSequences.set(frame.fileNumber, frame.sequence);
   const files = new Map<number, JournalFile>();

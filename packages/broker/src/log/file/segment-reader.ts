@@ -78,7 +78,7 @@ export class SegmentReader {
 
   /** Position of the first batch of `segment` that is at `offset` or beyond it; its size when there is none. */
   async positionOf(segment: Segment, offset: number): Promise<number> {
-    await this.#ensureIndex(segment);
+    await this.ensureIndex(segment);
     return this.#handles.withFile(segment.logPath, 'read', (file) =>
       positionInFile(file, segment.logPath, segment.index.positionOfOffset(offset), segment.sizeBytes, offset),
     );
@@ -86,7 +86,7 @@ export class SegmentReader {
 
   /** A segment was closed: its index, which is in memory, counts from now on. */
   noteSealed(segment: Segment): void {
-    if (segment.indexedFrom === 0) this.#touch(segment);
+    this.#touch(segment);
   }
 
   forget(segment: Segment): void {
@@ -94,7 +94,7 @@ export class SegmentReader {
   }
 
   async #readSegment(segment: Segment, wanted: Wanted): Promise<StoredBatch[]> {
-    await this.#ensureIndex(segment);
+    await this.ensureIndex(segment);
     const end = segment.sizeBytes;
     let at = segment.index.positionOfOffset(wanted.offset);
     let length = wanted.maxBytes + this.#limits.indexIntervalBytes;
@@ -106,7 +106,8 @@ export class SegmentReader {
         const parsed = parse(bytes, at, segment.logPath, wanted);
         if (parsed.batches.length > 0 || parsed.needed === 0) return parsed.batches;
         at += parsed.consumed;
-        if (at < end && at + parsed.needed > end) throw damaged(segment.logPath, at, 'no whole record batch begins here');
+        if (at < end && at + parsed.needed > end)
+          throw damaged(segment.logPath, at, 'no whole record batch begins here');
         length = Math.max(parsed.needed, wanted.maxBytes);
       }
       return [];
@@ -119,7 +120,7 @@ export class SegmentReader {
     from: number,
     limitOffset: number,
   ): Promise<StoredBatch | null> {
-    await this.#ensureIndex(segment);
+    await this.ensureIndex(segment);
     const { index } = segment;
     const start = Math.max(index.positionOfTimestamp(timestampMs), index.positionOfOffset(from));
     return this.#handles.withFile(segment.logPath, 'read', async (file) => {
@@ -134,7 +135,8 @@ export class SegmentReader {
     });
   }
 
-  async #ensureIndex(segment: Segment): Promise<void> {
+  /** Makes the index of `segment` complete, from its file or by walking the segment. */
+  async ensureIndex(segment: Segment): Promise<void> {
     while (segment.indexedFrom > 0) {
       segment.loading ??= this.#load(segment).finally(() => {
         segment.loading = null;
@@ -226,7 +228,7 @@ async function readBatch(file: DiskFile, header: StoredHeader, path: string): Pr
 function parse(bytes: Uint8Array, position: number, path: string, wanted: Wanted): Parsed {
   const batches: StoredBatch[] = [];
   let total = 0;
-  for (let at = 0; ; ) {
+  for (let at = 0; ;) {
     if (bytes.length - at < BATCH_HEADER_BYTES) return { batches, consumed: at, needed: BATCH_HEADER_BYTES };
     const header = readStoredHeader(bytes, at, position + at);
     if (header === null) {

@@ -308,21 +308,21 @@ export class SegmentWriter {
   }
 
   async #seal(log: PartitionLog, segment: Segment): Promise<void> {
-    // An index of which only a part is in memory is built when somebody reads; closing a segment does not wait for that.
-    if (segment.indexedFrom === 0) {
-      const file = await this.#options.disk.open(segment.indexPath, 'write');
-      try {
-        await file.truncate(0);
-        await file.write([segment.index.encode(segment.sizeBytes)], 0);
-        // Otherwise an older index of the same name and size could come back after a power cut.
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      this.dirtyDirectories.add(log);
+    const { disk, reader } = this.#options;
+    // After a restart, only the index of what was written since is in memory.
+    await reader.ensureIndex(segment);
+    const file = await disk.open(segment.indexPath, 'write');
+    try {
+      await file.truncate(0);
+      await file.write([segment.index.encode(segment.sizeBytes)], 0);
+      // Otherwise an older index of the same name and size could come back after a power cut.
+      await file.sync();
+    } finally {
+      await file.close();
     }
+    this.dirtyDirectories.add(log);
     segment.sealed = true;
-    this.#options.reader.noteSealed(segment);
+    reader.noteSealed(segment);
   }
 
   async #createSegment(log: PartitionLog, baseOffset: number): Promise<Segment> {

@@ -137,7 +137,7 @@ export async function walkBatches(
 ): Promise<void> {
   let window = new Uint8Array(0);
   let windowAt = from;
-  for (let at = from; at < to; ) {
+  for (let at = from; at < to;) {
     if (at + BATCH_HEADER_BYTES > windowAt + window.length) {
       const bytes = new Uint8Array(Math.min(WALK_BYTES, to - at));
       window = bytes.subarray(0, await file.read(bytes, at));

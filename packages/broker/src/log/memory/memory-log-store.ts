@@ -104,7 +104,12 @@ export class MemoryLogStore implements LogStore {
     partition.logStartOffset = Math.max(partition.logStartOffset, offset);
   }
 
-  read(key: PartitionKey, offset: number, maxBytes: number, limitOffset: number): StoredBatch[] | Promise<StoredBatch[]> {
+  read(
+    key: PartitionKey,
+    offset: number,
+    maxBytes: number,
+    limitOffset: number,
+  ): StoredBatch[] | Promise<StoredBatch[]> {
     const partition = this.#partitions.get(key);
     if (partition === undefined) return Promise.reject(unknownPartition(key));
     if (offset < partition.logStartOffset || offset > partition.endOffset) {
