@@ -11,10 +11,10 @@ import type { Conditions } from './condition.ts';
 export const TOPIC = 'crash';
 /** Values of one call. */
 const MAX_BURST = 8;
-const MAX_PADDING_BYTES = 4_000;
+const MAX_PADDING_BYTES = 2_000;
 const KEYS = 24;
 /** What a publisher leaves unacknowledged. */
-const MAX_UNACKNOWLEDGED = 150;
+const MAX_UNACKNOWLEDGED = 40;
 const MAX_FAILURES = 3;
 
 export interface LoadOptions {

@@ -5,7 +5,7 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Conditions } from './condition.ts';
 
-export class FileEvents {
+export class FileEvents implements Disposable {
   readonly #watchers: FSWatcher[] = [];
   #checkpoints = 0;
   #segments = 0;
@@ -33,7 +33,7 @@ export class FileEvents {
     return events;
   }
 
-  /** Times that a checkpoint was begun to be written, or put in its place. */
+  /** Two for each checkpoint: it was begun to be written, it was put in its place. */
   get checkpoints(): number {
     return this.#checkpoints;
   }
@@ -43,7 +43,7 @@ export class FileEvents {
     return this.#segments;
   }
 
-  close(): void {
+  [Symbol.dispose](): void {
     for (const watcher of this.#watchers) watcher.close();
   }
 }

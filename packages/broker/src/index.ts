@@ -2,3 +2,4 @@
 export { Broker, VERSION, type BrokerAddress, type BrokerSurroundings } from './broker.ts';
 export { brokerConfig, brokerSchema, loadBrokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
 export { pinoLogger, type PinoLoggerOptions } from './pino-logger.ts';
+export type * from './log/log-store.ts';

@@ -44,11 +44,15 @@ async function reach(naru: Naru): Promise<void> {
   throw new NaruError('NETWORK', message, { cause: last });
 }
 
-/** Shows what the SDK warns of; the rest is for programs. */
+/** Shows what the SDK warns of; the rest is for programs. What is said again and again is shown once. */
 function sdkLogger(terminal: Terminal): Logger {
+  let last = '';
   const tell =
     (level: string) =>
-    ({ error }: LogFields, message: string): void =>
-      say(terminal, `${level}: ${message}${typeof error === 'string' ? `: ${error}` : ''}`);
+    ({ error }: LogFields, message: string): void => {
+      const text = `${level}: ${message}${typeof error === 'string' ? `: ${error}` : ''}`;
+      if (text !== last) say(terminal, text);
+      last = text;
+    };
   return { debug: () => {}, info: () => {}, warn: tell('warning'), error: tell('error') };
 }

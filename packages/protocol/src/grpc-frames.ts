@@ -6,6 +6,7 @@
  * gives pieces) nor more than once when they are read.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { allocate } from './allocate.ts';
 import { NaruError } from './errors.ts';
 
 const PREFIX_BYTES = 5;
@@ -42,7 +43,7 @@ export class GrpcFrameReader {
         this.#prefixBytes += taken;
         at += taken;
         if (this.#prefixBytes < PREFIX_BYTES) return;
-        this.#message = new Uint8Array(this.#length());
+        this.#message = allocate(this.#length());
       }
       const message = this.#message;
       const taken = Math.min(message.length - this.#messageBytes, chunk.length - at);

@@ -1,6 +1,9 @@
-/** Test tools for the other packages; never part of what users run. Suites that need vitest are imported by their file. */
+/** Test tools for the other packages; never part of what users run. */
 export * from './cloned-shard-client.ts';
 export * from './history-checker.ts';
+export * from './log-model.ts';
+export * from './log-store-conformance.ts';
+export * from './log-store-crash-run.ts';
 export * from './sample-batch.ts';
 export * from './seeded-random.ts';
 export * from './sim-disk.ts';

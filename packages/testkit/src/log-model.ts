@@ -5,7 +5,7 @@
  * least the number of acknowledged ones. Everything acknowledged is there, and nothing but a prefix of the rest.
  */
 import type { PartitionKey } from '@naru/base';
-import type { AppendEntry, LogStore, PartitionInfo, StoredBatch } from '../../broker/src/log/log-store.ts';
+import type { AppendEntry, LogStore, PartitionInfo, StoredBatch } from '@naru/broker';
 
 export type ModelOperation =
   | { readonly type: 'append'; readonly entries: readonly AppendEntry[] }

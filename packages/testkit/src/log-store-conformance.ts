@@ -1,19 +1,29 @@
 /**
  * What every log store does, whatever its engine. Run by each engine's tests:
- * `logStoreConformance('memory', async () => ({ ... }))`.
+ * `logStoreConformance({ describe, it, expect, beforeEach, afterEach }, 'memory', async () => ({ ... }))`.
  */
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import type {
-  LogStore,
-  PartitionInfo,
-  RecoveryVisitor,
-  Snapshot,
-  StoredBatch,
-} from '../../broker/src/log/log-store.ts';
+import type { LogStore, PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '@naru/broker';
 import { sampleBatch } from './sample-batch.ts';
 import type { SampleBatchOptions } from './sample-batch.ts';
+
+/** What the suite needs of vitest; handed in, so that this package loads without it. */
+export interface TestFunctions {
+  readonly describe: (name: string, body: () => void) => unknown;
+  readonly it: (name: string, body: () => Promise<void>) => unknown;
+  readonly expect: (value: unknown) => Expectation;
+  readonly beforeEach: (body: () => Promise<void>) => unknown;
+  readonly afterEach: (body: () => Promise<void>) => unknown;
+}
+
+interface Expectation {
+  toBe(expected: unknown): void;
+  toEqual(expected: unknown): void;
+  toBeUndefined(): void;
+  toMatchObject(expected: object): void;
+  readonly rejects: { toMatchObject(expected: object): Promise<void>; toThrow(message: string): Promise<void> };
+}
 
 /** One storage, which stores can be opened on one after the other. */
 export interface LogStoreFixture {
@@ -113,7 +123,12 @@ function offsetsOf(batches: readonly StoredBatch[]): string[] {
   return batches.map((batch) => `${batch.baseOffset}-${batch.lastOffset}`);
 }
 
-export function logStoreConformance(name: string, createFixture: () => Promise<LogStoreFixture>): void {
+export function logStoreConformance(
+  test: TestFunctions,
+  name: string,
+  createFixture: () => Promise<LogStoreFixture>,
+): void {
+  const { describe, beforeEach, afterEach } = test;
   describe(`log store ${name}`, () => {
     const context = new Context(createFixture);
 
@@ -127,27 +142,27 @@ export function logStoreConformance(name: string, createFixture: () => Promise<L
     });
 
     describe('reading', () => {
-      reading(context);
+      reading(test, context);
     });
     describe('appending', () => {
-      appending(context);
+      appending(test, context);
     });
     describe('truncating and deleting', () => {
-      truncating(context);
+      truncating(test, context);
     });
     describe('a long log', () => {
-      longLog(context);
+      longLog(test, context);
     });
     describe('closing', () => {
-      closing(context);
+      closing(test, context);
     });
     describe('opening again after a checkpoint', () => {
-      openingAgain(context);
+      openingAgain(test, context);
     });
   });
 }
 
-function reading(c: Context): void {
+function reading({ it, expect }: TestFunctions, c: Context): void {
   it('returns the bytes that were appended, in order', async () => {
     await c.store.create(P0);
     const batches = [sampleBatch(P0, 0, { count: 3 }), sampleBatch(P0, 3), sampleBatch(P0, 4, { count: 2 })];
@@ -207,7 +222,7 @@ function reading(c: Context): void {
   });
 }
 
-function appending(c: Context): void {
+function appending({ it, expect }: TestFunctions, c: Context): void {
   it('appends to several partitions at once, and twice to one', async () => {
     await c.store.create(P0);
     await c.store.create(P1);
@@ -273,7 +288,7 @@ function appending(c: Context): void {
   });
 }
 
-function truncating(c: Context): void {
+function truncating({ it, expect }: TestFunctions, c: Context): void {
   it('truncates, and goes on at the new end', async () => {
     await c.store.create(P0);
     for (let i = 0; i < 5; i++) await c.append(P0, i);
@@ -321,7 +336,7 @@ function truncating(c: Context): void {
   });
 }
 
-function longLog(c: Context): void {
+function longLog({ it, expect }: TestFunctions, c: Context): void {
   it('reads every batch, whatever of it is still in memory', async () => {
     await c.store.create(P0);
     await c.store.create(P1);
@@ -354,7 +369,7 @@ function longLog(c: Context): void {
   });
 }
 
-function closing(c: Context): void {
+function closing({ it, expect }: TestFunctions, c: Context): void {
   it('refuses everything after close', async () => {
     await c.store.create(P0);
     await c.store.close();
@@ -400,7 +415,7 @@ function closing(c: Context): void {
   });
 }
 
-function openingAgain(c: Context): void {
+function openingAgain({ it, expect }: TestFunctions, c: Context): void {
   it('tells the snapshot and what came after it', async () => {
     if (!c.fixture.persistent) return;
     await c.store.create(P0);

@@ -4,13 +4,7 @@
  */
 import type { Clock, Disk, PartitionKey, Random, Timers, TopicId } from '@naru/base';
 import { partitionKey, topicIdFromBytes } from '@naru/base';
-import type {
-  LogStore,
-  PartitionInfo,
-  RecoveryVisitor,
-  Snapshot,
-  StoredBatch,
-} from '../../broker/src/log/log-store.ts';
+import type { LogStore, PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '@naru/broker';
 import { LogModel } from './log-model.ts';
 import type { ModelOperation } from './log-model.ts';
 import { sampleBatch } from './sample-batch.ts';

@@ -88,9 +88,9 @@ async function publishLines(topic: string, options: PublishOptions, terminal: Te
 }
 
 /** What is published is bytes already. */
-async function bytesSerde(): Promise<Serde<never>> {
+async function bytesSerde(): Promise<Serde<Uint8Array | null>> {
   const { serdes } = await import('@naru/client');
-  return serdes.bytes as Serde<never>;
+  return serdes.bytes;
 }
 
 function inputOptions({ key, keyField, raw }: PublishOptions) {

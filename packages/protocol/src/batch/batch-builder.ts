@@ -21,6 +21,7 @@ import {
   setBatchOffsets,
   writeBatchHeader,
 } from './batch-header.ts';
+import { allocate } from '../allocate.ts';
 import { varintSize, writeVarint } from './bytes.ts';
 import { COMPRESSION_TYPES, decompressionLimit } from './compression.ts';
 import type { CompressionCodecs, CompressionType } from './compression.ts';
@@ -81,7 +82,7 @@ export class BatchBuilder {
   constructor(options: BatchBuilderOptions) {
     this.#maxBytes = Math.min(options.maxBytes, MAX_BATCH_BYTES);
     const initialBytes = Math.min(options.initialBytes ?? DEFAULT_INITIAL_BYTES, this.#maxBytes);
-    this.#buffer = new Uint8Array(Math.max(initialBytes, BATCH_HEADER_BYTES));
+    this.#buffer = allocate(Math.max(initialBytes, BATCH_HEADER_BYTES));
   }
 
   /** Records so far. */
@@ -192,7 +193,7 @@ export class BatchBuilder {
   #grow(neededBytes: number): void {
     assert(neededBytes <= MAX_BATCH_BYTES, 'a batch stays below 2 GiB');
     const doubled = Math.min(this.#buffer.length * 2, this.#maxBytes);
-    const larger = new Uint8Array(Math.max(doubled, neededBytes));
+    const larger = allocate(Math.max(doubled, neededBytes));
     larger.set(this.#buffer.subarray(0, this.#position));
     this.#buffer = larger;
   }

@@ -157,10 +157,15 @@ export class RawClient {
   readonly publisher: Client<typeof PublisherService>;
   readonly #sessions: Http2SessionManager;
   readonly #baseUrl: string;
+  readonly #windowBytes: number | undefined;
   #session: ClientHttp2Session | null = null;
 
-  /** @param bootstrap `host:port` */
-  constructor(bootstrap: string) {
+  /**
+   * @param bootstrap `host:port`
+   * @param windowBytes what the broker may send on a stream before it is read. Default: the platform's
+   */
+  constructor(bootstrap: string, windowBytes?: number) {
+    this.#windowBytes = windowBytes;
     const baseUrl = `http://${bootstrap}`;
     this.#baseUrl = baseUrl;
     this.#sessions = new Http2SessionManager(baseUrl);
@@ -172,7 +177,8 @@ export class RawClient {
   /** The connection of streams; calls have another one. */
   get session(): ClientHttp2Session {
     if (this.#session === null) {
-      this.#session = connect(this.#baseUrl);
+      const window = this.#windowBytes;
+      this.#session = connect(this.#baseUrl, window === undefined ? {} : { settings: { initialWindowSize: window } });
       // Whoever waits for a stream is told by the stream.
       this.#session.on('error', () => {});
     }

@@ -1,9 +1,8 @@
 /** The file engine when its disk fails, fills up, or has rotted. */
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
-import { SeededRandom, SimDisk, VirtualClock, sampleBatch } from '@naru/testkit';
+import { RecordingVisitor, SeededRandom, SimDisk, VirtualClock, readAll, sampleBatch } from '@naru/testkit';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { RecordingVisitor, readAll } from '../../../../testkit/src/log-store-conformance.ts';
 import type { LogStore } from '../log-store.ts';
 import { openFileLogStore } from './file-log-store.ts';
 import type { FileLogLimits } from './limits.ts';
@@ -369,6 +368,8 @@ describe('the data directory', () => {
     disk = new SimDisk(new SeededRandom(1));
     disk.addFault({ operation: 'makeDirectory', code: 'EACCES' });
     await expect(open()).rejects.toMatchObject({ code: 'DATA_DIRECTORY_NOT_WRITABLE' });
+    await store.close();
+    expect(store.capacity()).toMatchObject({ state: 'offline' });
   });
 });
 

@@ -2,12 +2,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock, systemRandom, systemTimers } from '@naru/base';
-import { SeededRandom, SimDisk } from '@naru/testkit';
-import { logStoreConformance } from '../../../../testkit/src/log-store-conformance.ts';
+import { SeededRandom, SimDisk, logStoreConformance } from '@naru/testkit';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileLogStore } from './file-log-store.ts';
 import type { FileLogLimits } from './limits.ts';
 import { nodeDisk } from './node-disk.ts';
 
+const vitest = { describe, it, expect, beforeEach, afterEach };
 /** So small that every mechanism takes part. */
 const TINY: Partial<FileLogLimits> = {
   journalFileBytes: 64 * 1024,
@@ -27,7 +28,7 @@ const system = { clock: systemClock, timers: systemTimers, random: systemRandom 
 const LARGE: Partial<FileLogLimits> = { journalFileBytes: 32 * 1024 * 1024 };
 
 for (const [name, limits] of Object.entries({ TINY, LARGE })) {
-  logStoreConformance(`file on a real disk, ${name} limits`, async () => {
+  logStoreConformance(vitest, `file on a real disk, ${name} limits`, async () => {
     const path = await mkdtemp(join(tmpdir(), 'naru-log-'));
     return {
       open: () => openFileLogStore({ ...system, disk: nodeDisk, path: `${path}/data`, limits }),
@@ -37,7 +38,7 @@ for (const [name, limits] of Object.entries({ TINY, LARGE })) {
   });
 }
 
-logStoreConformance('file on a simulated disk', async () => {
+logStoreConformance(vitest, 'file on a simulated disk', async () => {
   const disk = new SimDisk(new SeededRandom(1));
   return {
     open: () => openFileLogStore({ ...system, disk, path: '/data', limits: TINY }),

@@ -142,6 +142,7 @@ class FileLogStore implements LogStore {
       const failure = openError(error, this.#paths.root);
       this.#fail(failure);
       await this.#letGo();
+      this.#phase = 'closed';
       throw failure;
     }
     this.#phase = 'open';

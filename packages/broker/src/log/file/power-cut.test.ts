@@ -2,8 +2,8 @@
 import type { LogFields } from '@naru/base';
 import { silentLogger } from '@naru/base';
 import { describe, expect, it } from 'vitest';
-import type { CrashRunOptions, CrashRunReport } from '../../../../testkit/src/log-store-crash-run.ts';
-import { crashRun } from '../../../../testkit/src/log-store-crash-run.ts';
+import type { CrashRunOptions, CrashRunReport } from '@naru/testkit';
+import { crashRun } from '@naru/testkit';
 import { openFileLogStore } from './file-log-store.ts';
 import type { FileLogLimits } from './limits.ts';
 

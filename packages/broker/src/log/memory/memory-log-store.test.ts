@@ -1,11 +1,12 @@
 import { partitionKey } from '@naru/base';
 import type { TopicId } from '@naru/base';
-import { sampleBatch } from '@naru/testkit';
-import { describe, expect, it } from 'vitest';
-import { RecordingVisitor, logStoreConformance } from '../../../../testkit/src/log-store-conformance.ts';
+import { RecordingVisitor, logStoreConformance, sampleBatch } from '@naru/testkit';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { MemoryLogStore } from './memory-log-store.ts';
 
-logStoreConformance('memory', async () => ({
+const vitest = { describe, it, expect, beforeEach, afterEach };
+
+logStoreConformance(vitest, 'memory', async () => ({
   open: () => new MemoryLogStore(),
   persistent: false,
   dispose: async () => undefined,
