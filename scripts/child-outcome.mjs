@@ -33,7 +33,7 @@ function terminalInterruptsChild() {
       .split(' ');
     return fields[2] === fields[5];
   } catch {
-    return Boolean(process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY);
+    return process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
   }
 }
 

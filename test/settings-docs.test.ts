@@ -37,10 +37,16 @@ describe.each([
   const rows = documented(heading);
 
   it('has every setting documented, and documents no other', () => {
-    expect([...rows.keys()].sort()).toEqual(leaves(defaults).map(([name]) => name).sort());
+    expect([...rows.keys()].sort()).toEqual(
+      leaves(defaults)
+        .map(([name]) => name)
+        .sort(),
+    );
   });
 
   it.each(leaves(defaults))('documents the default of %s', (name, value) => {
-    expect(means(rows.get(name) ?? '', value), `${name}: documented ${rows.get(name)}, in force ${String(value)}`).toBe(true);
+    expect(means(rows.get(name) ?? '', value), `${name}: documented ${rows.get(name)}, in force ${String(value)}`).toBe(
+      true,
+    );
   });
 });

@@ -181,7 +181,10 @@ class Demo {
       acknowledged: this.#acknowledged,
       failed: this.#failed,
       firstFailure: this.#firstFailure,
-      stored: partitionDetails.reduce((sum, { highWatermark, logStartOffset }) => sum + highWatermark - logStartOffset, 0n),
+      stored: partitionDetails.reduce(
+        (sum, { highWatermark, logStartOffset }) => sum + highWatermark - logStartOffset,
+        0n,
+      ),
       storedBytes: partitionDetails.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
       duplicates: this.#account.duplicates,
       groups,

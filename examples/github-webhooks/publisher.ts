@@ -21,7 +21,7 @@ export interface PublisherOptions {
  * broker is away, events gather in the SDK's buffer; when that is full, `enqueue` says so, and `ready` waits.
  */
 export async function publishAll(naru: Naru, webhooks: Iterable<Webhook>, options: PublisherOptions): Promise<void> {
-  const { rate, signal, handedOver } = options;
+  const { rate, signal } = options;
   const startedMs = performance.now();
   let count = 0;
   for (const webhook of webhooks) {
@@ -30,7 +30,7 @@ export async function publishAll(naru: Naru, webhooks: Iterable<Webhook>, option
     }
     const { key, payload } = webhook;
     while (!naru.enqueue(TOPIC, payload, { key, headers: headersOf(webhook) })) await naru.ready({ signal });
-    handedOver(webhook);
+    options.handedOver(webhook);
     count += 1;
   }
   await naru.flush({ signal });

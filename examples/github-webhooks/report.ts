@@ -51,7 +51,9 @@ export function problems(outcome: Outcome): string[] {
     if (handled < published) found.push(`${group} lost ${number(published - handled)} events`);
     if (violations.size > 0) {
       const keys = [...violations].slice(0, MAX_NAMED_KEYS).map(([key, count]) => `${key} (${count})`);
-      found.push(`${group} got events out of order, by key: ${keys.join(', ')}${violations.size > keys.length ? '…' : ''}`);
+      found.push(
+        `${group} got events out of order, by key: ${keys.join(', ')}${violations.size > keys.length ? '…' : ''}`,
+      );
     }
     if (lag !== 0n) found.push(`${group} has left ${lag} events uncommitted`);
   }
@@ -64,7 +66,14 @@ export function report(outcome: Outcome): string {
   const header = ['group', 'members', 'handled', 'lost', 'out of order', 'repeated'];
   const rows = groups.map(({ group, mostMembers, handled, violations, repeated }) => {
     const outOfOrder = [...violations.values()].reduce((sum, count) => sum + count, 0);
-    return [group, String(mostMembers), number(handled), number(published - handled), number(outOfOrder), number(repeated)];
+    return [
+      group,
+      String(mostMembers),
+      number(handled),
+      number(published - handled),
+      number(outOfOrder),
+      number(repeated),
+    ];
   });
   const handled = groups.reduce((sum, group) => sum + group.handled + group.repeated, 0);
   const verdict =
@@ -103,7 +112,9 @@ function mebibytes(bytes: bigint): string {
 function table(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) =>
-    row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join('   '),
+    row
+      .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
+      .join('   '),
   );
   const rule = widths.map((width) => '─'.repeat(width)).join('───');
   return [lines[0] ?? '', rule, ...lines.slice(1)];

@@ -25,6 +25,10 @@ export class FileEvents implements Disposable {
       if (name.endsWith('.tmp')) events.#checkpoints += 1;
     });
     const segments = join(dataDirectory, 'segments');
+    // A partition that recovery writes anew gets a new directory, and a segment in it.
+    add(segments, () => {
+      events.#segments += 1;
+    });
     for (const name of await readdir(segments)) {
       add(join(segments, name), (file) => {
         if (file.endsWith('.log')) events.#segments += 1;

@@ -36,7 +36,17 @@ export class KillableBroker {
   async start(): Promise<boolean> {
     assert(this.#child === null, 'the broker does not run');
     const { configFile, dataDirectory, compileCache } = this.#options;
-    const command = ['start', '--config', configFile, '--data', dataDirectory, '--port', String(this.#port), '-o', 'json'];
+    const command = [
+      'start',
+      '--config',
+      configFile,
+      '--data',
+      dataDirectory,
+      '--port',
+      String(this.#port),
+      '-o',
+      'json',
+    ];
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', NARU, ...command], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NODE_COMPILE_CACHE: compileCache },

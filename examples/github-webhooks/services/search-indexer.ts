@@ -23,7 +23,9 @@ export class SearchIndexer implements Service {
 
   /** Addresses of the documents that hold every term of `query`. */
   search(query: string): string[] {
-    const [first, ...rest] = [...termsOf({ title: query })].map((term) => this.#documents.get(term) ?? new Set<string>());
+    const [first, ...rest] = [...termsOf({ title: query })].map(
+      (term) => this.#documents.get(term) ?? new Set<string>(),
+    );
     if (first === undefined) return [];
     return [...first].filter((address) => rest.every((addresses) => addresses.has(address)));
   }

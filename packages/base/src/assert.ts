@@ -19,3 +19,8 @@ export function toSafeInteger(value: bigint, what: string): number {
   assert(Number.isSafeInteger(number), `${what} ${value} is not a safe integer`);
   return number;
 }
+
+/** What was thrown, as an Error, whatever it was. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}

@@ -41,7 +41,10 @@ function clientOf(broker: Broker): RawClient {
 }
 
 async function refusalOf(start: Promise<unknown>): Promise<NaruError> {
-  const error = await start.then(() => null, (reason: unknown) => reason);
+  const error = await start.then(
+    () => null,
+    (reason: unknown) => reason,
+  );
   expect(error).toBeInstanceOf(NaruError);
   return error as NaruError;
 }
@@ -109,29 +112,31 @@ describe('a broker does not start', () => {
     await expectKept();
   });
 
-  it.each(['metadata.db is missing', 'metadata.db is empty', 'metadata.db is garbage', 'metadata.db is of another broker'])(
-    'when %s beside a log, and changes nothing of the log',
-    async (what) => {
-      await leaveData();
-      const file = join(data, 'metadata.db');
-      const kept = join(directory, 'kept.db');
-      await rename(file, kept);
-      if (what.includes('empty')) await writeFile(file, '');
-      if (what.includes('garbage')) await writeFile(file, Buffer.alloc(8192, 'garbage'));
-      if (what.includes('another')) {
-        const other = await Broker.start({ port: 0, data: join(directory, 'other') });
-        await other.close();
-        await rename(join(directory, 'other', 'metadata.db'), file);
-      }
-      for (let attempt = 0; attempt < 2; attempt++) {
-        const error = await refusalOf(start());
-        expect(error.code).toBe('DATA_CORRUPT');
-        expect(error.message).toContain('nothing was changed');
-      }
-      await rename(kept, file);
-      await expectKept();
-    },
-  );
+  it.each([
+    'metadata.db is missing',
+    'metadata.db is empty',
+    'metadata.db is garbage',
+    'metadata.db is of another broker',
+  ])('when %s beside a log, and changes nothing of the log', async (what) => {
+    await leaveData();
+    const file = join(data, 'metadata.db');
+    const kept = join(directory, 'kept.db');
+    await rename(file, kept);
+    if (what.includes('empty')) await writeFile(file, '');
+    if (what.includes('garbage')) await writeFile(file, Buffer.alloc(8192, 'garbage'));
+    if (what.includes('another')) {
+      const other = await Broker.start({ port: 0, data: join(directory, 'other') });
+      await other.close();
+      await rename(join(directory, 'other', 'metadata.db'), file);
+    }
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const error = await refusalOf(start());
+      expect(error.code).toBe('DATA_CORRUPT');
+      expect(error.message).toContain('nothing was changed');
+    }
+    await rename(kept, file);
+    await expectKept();
+  });
 
   it('when the log is missing beside metadata that knows topics', async () => {
     await leaveData();
@@ -145,11 +150,14 @@ describe('a broker does not start', () => {
     await expectKept();
   });
 
-  it.each(['0.0.0.0', '::', '192.168.0.1', '127.example.com'])('on %s unless it is told that this is meant', async (host) => {
-    const error = await refusalOf(start({ storage: 'memory', host }));
-    expect(error.code).toBe('INVALID_CONFIGURATION');
-    expect(error.message).toContain('allowRemote');
-  });
+  it.each(['0.0.0.0', '::', '192.168.0.1', '127.example.com'])(
+    'on %s unless it is told that this is meant',
+    async (host) => {
+      const error = await refusalOf(start({ storage: 'memory', host }));
+      expect(error.code).toBe('INVALID_CONFIGURATION');
+      expect(error.message).toContain('allowRemote');
+    },
+  );
 
   it('with settings that make no sense', async () => {
     expect((await refusalOf(start({ storage: 'paper' as never }))).code).toBe('INVALID_CONFIGURATION');
@@ -237,7 +245,8 @@ describe('closing a broker', () => {
     const startMs = performance.now();
     await broker.close();
     expect(performance.now() - startMs, 'nobody waits for a time-out').toBeLessThan(450);
-    for (const stream of [member, reader, idle]) expect(await stream.error()).toMatchObject({ code: 'SHUTTING_DOWN', retriable: true });
+    for (const stream of [member, reader, idle])
+      expect(await stream.error()).toMatchObject({ code: 'SHUTTING_DOWN', retriable: true });
     expect(await publisher.error()).toMatchObject({ code: 'SHUTTING_DOWN', retriable: true });
     const acknowledged = [...first.values()];
     for (const { message } of publisher.inbox) {
@@ -256,7 +265,9 @@ describe('closing a broker', () => {
     const { port } = broker.address;
     await Promise.all([broker.close(), broker.close()]);
     const socket = connect(port, '127.0.0.1');
-    const code = await new Promise((resolve) => socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code)));
+    const code = await new Promise((resolve) =>
+      socket.on('error', (error: NodeJS.ErrnoException) => resolve(error.code)),
+    );
     expect(code).toBe('ECONNREFUSED');
     await start({ storage: 'memory', port });
   });

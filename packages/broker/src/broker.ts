@@ -27,7 +27,7 @@ import { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
 import { MetricsPage } from './doors/http/metrics-page.ts';
-import { Listener } from './doors/listener.ts';
+import { DEFAULT_LISTENER_LIMITS, Listener } from './doors/listener.ts';
 import { lockDataDirectory } from './log/file/data-dir-lock.ts';
 import { openFileLogStore } from './log/file/file-log-store.ts';
 import { DEFAULT_FILE_LOG_LIMITS } from './log/file/limits.ts';
@@ -107,7 +107,10 @@ export class Broker {
    * @throws NaruError INVALID_CONFIGURATION, PORT_IN_USE, DATA_DIRECTORY_IN_USE, DATA_DIRECTORY_NOT_WRITABLE,
    *   DATA_DIRECTORY_VERSION, DATA_CORRUPT
    */
-  static async start(given: BrokerConfigInput | BrokerConfig = {}, surroundings: Partial<BrokerSurroundings> = {}): Promise<Broker> {
+  static async start(
+    given: BrokerConfigInput | BrokerConfig = {},
+    surroundings: Partial<BrokerSurroundings> = {},
+  ): Promise<Broker> {
     const config = brokerConfig(given);
     checkRemote(config);
     const complete: BrokerSurroundings = {
@@ -118,7 +121,7 @@ export class Broker {
       ...surroundings,
       disk: surroundings.disk ?? nodeDisk,
     };
-    const undo: (() => Promise<void> | void)[] = [];
+    const undo: Undo = [];
     try {
       return await start(config, complete, undo, (parts, address, failed) => new Broker(parts, address, failed));
     } catch (error) {
@@ -157,24 +160,62 @@ export class Broker {
   }
 }
 
+type Undo = (() => Promise<void> | void)[];
+
+/** What stands behind the doors. */
+interface Core {
+  readonly identity: Identity;
+  readonly store: LogStore;
+  readonly metadata: MetadataStore;
+  readonly shard: Shard;
+  readonly follower: MetadataFollower;
+  readonly topics: TopicService;
+  /** Topics at the start, the broker's own among them. */
+  readonly topicCount: number;
+  readonly failed: Promise<NaruError>;
+  readonly unlock: () => void;
+}
+
 async function start(
   config: BrokerConfig,
   surroundings: BrokerSurroundings,
-  undo: (() => Promise<void> | void)[],
+  undo: Undo,
   make: (parts: Parts, address: BrokerAddress, failed: Promise<NaruError>) => Broker,
 ): Promise<Broker> {
-  const { clock, timers, random, logger } = surroundings;
+  const { clock, timers, logger } = surroundings;
   const startedMs = clock.monotonicMs();
+  const core = await openCore(config, surroundings, undo);
+  const { store, metadata, shard, follower, failed, unlock } = core;
+  const { publisher, subscriber, door, metrics } = makeDoors(config, surroundings, core);
+  undo.push(() => door.close());
+  const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
+  const listener = new Listener(door, timers, logger, {
+    ...DEFAULT_LISTENER_LIMITS,
+    maxConnections,
+    maxConnectionsPerAddress,
+  });
+  metrics.page = metricsPage(store, shard, listener, publisher, subscriber);
+  const address = await listener.listen(config.host, config.port);
+  const streams = [publisher, subscriber];
+  const startMs = Math.round(clock.monotonicMs() - startedMs);
+  logger.info({ ...address, storage: config.storage, topics: core.topicCount - 1, startMs }, 'the broker serves');
+  return make(
+    { config, store, metadata, shard, follower, listener, door, streams, surroundings, unlock },
+    address,
+    failed,
+  );
+}
+
+/** Lock, metadata, log, shard: recovered and agreeing with each other. */
+async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, undo: Undo): Promise<Core> {
+  const { clock, timers, random, logger } = surroundings;
   const unlock = config.storage === 'file' ? openDataDirectory(config.data) : () => {};
   undo.push(unlock);
   const metadata = new SqliteMetadataStore(config.storage === 'file' ? join(config.data, 'metadata.db') : ':memory:');
   undo.push(() => metadata.close());
   const identity = await introduce(metadata, clock, random);
   const store = openStore(config, surroundings);
-  let fail: (error: NaruError) => void = () => {};
-  const failed = new Promise<NaruError>((resolve) => {
-    fail = resolve;
-  });
+  const { promise: failed, resolve: fail } = Promise.withResolvers<NaruError>();
   const shard = new Shard({
     store,
     clock,
@@ -191,22 +232,23 @@ async function start(
     onFailed: fail,
   });
   const { entries, revision } = await metadata.snapshot();
-  const known = entries.filter(({ key }) => key.startsWith(TOPIC_KEY_PREFIX)).map(({ value }) => value as TopicMetadata);
+  const known = entries
+    .filter(({ key }) => key.startsWith(TOPIC_KEY_PREFIX))
+    .map(({ value }) => value as TopicMetadata);
   if (config.storage === 'file') await checkLogIsThere(config.data, known, surroundings.disk);
   undo.push(() => shard.close());
   await shard.start(known);
   const follower = new MetadataFollower(metadata, shard);
   follower.start(known, revision);
   undo.push(() => follower.stop());
-  const topics = new TopicService({
-    metadata,
-    follower,
-    shard,
-    clock,
-    random,
-    defaultPartitionCount: config.defaultPartitions,
-  });
+  const { defaultPartitions: defaultPartitionCount } = config;
+  const topics = new TopicService({ metadata, follower, shard, clock, random, defaultPartitionCount });
   for (const topic of known) if (topic.state === 'deleting') await topics.forget(topic.name);
+  return { identity, store, metadata, shard, follower, topics, topicCount: known.length, failed, unlock };
+}
+
+function makeDoors(config: BrokerConfig, { clock, timers, logger }: BrokerSurroundings, core: Core) {
+  const { metadata, shard, follower, topics, identity, failed } = core;
   const { maxBatchBytes } = config.log;
   const publisher = new PublisherDoor({
     publish: new PublishService({ topics, shard, clock, maxBatchBytes }),
@@ -216,17 +258,27 @@ async function start(
     logger,
   });
   const subscriber = new SubscriberDoor({
-    ...{ shard, follower, clock, timers, logger },
+    shard,
+    follower,
+    clock,
+    timers,
+    logger,
     defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
     peerOf: (context) => context.values.get(PEER_KEY),
   });
-  const cluster = { clusterId: identity.clusterId, version: VERSION, storage: config.storage, startedAtMs: clock.nowMs() };
+  const cluster = {
+    clusterId: identity.clusterId,
+    version: VERSION,
+    storage: config.storage,
+    startedAtMs: clock.nowMs(),
+  };
   const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster, logger });
   let failure: NaruError | null = null;
   void failed.then((error) => {
     failure = error;
   });
-  const page: { current: MetricsPage | null } = { current: null };
+  // Set before the first connection: it counts those of the listener, which is made of these doors.
+  const metrics: { page: MetricsPage | null } = { page: null };
   const door = httpDoor({
     routes: (router) => {
       router.service(PublisherService, publisher);
@@ -236,36 +288,30 @@ async function start(
     streams: [publisher.streamMethod(), subscriber.streamMethod()],
     pages: {
       notReady: () => failure?.message ?? null,
-      metrics: () => (page.current ??= metricsPage(store, shard, listener, publisher, subscriber)).render(),
+      metrics: async () => (metrics.page === null ? { contentType: 'text/plain', text: '' } : metrics.page.render()),
     },
     logger,
   });
-  undo.push(() => door.close());
-  const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
-  const listener = new Listener(door, timers, logger, { maxConnections, maxConnectionsPerAddress, greetingTimeoutMs: 10_000 });
-  const address = await listener.listen(config.host, config.port);
-  const streams = [publisher, subscriber];
-  const startMs = Math.round(clock.monotonicMs() - startedMs);
-  logger.info({ ...address, storage: config.storage, topics: known.length - 1, startMs }, 'the broker serves');
-  return make({ config, store, metadata, shard, follower, listener, door, streams, surroundings, unlock }, address, failed);
+  return { publisher, subscriber, door, metrics };
 }
 
 /** Locks the data directory, so that a second broker is refused; returns how to let it go. */
 function openDataDirectory(path: string): () => void {
-  const { release } = lockDataDirectory(path);
+  const lock = lockDataDirectory(path);
   if (existsSync(join(path, LOG_VERSION_FILE)) && !existsSync(join(path, 'metadata.db'))) {
-    release();
+    lock.release();
     throw new NaruError(
       'DATA_CORRUPT',
       `${path} holds a log, but its metadata.db is missing: nothing was changed. Put the metadata.db that belongs to it back`,
     );
   }
-  return release;
+  return () => lock.release();
 }
 
 /** A topic is created after the log: metadata that knows one beside no log would begin its offsets anew. */
 async function checkLogIsThere(path: string, known: readonly TopicMetadata[], disk: Disk): Promise<void> {
-  if (known.every(({ name }) => isInternalTopicName(name)) || (await disk.list(path)).includes(LOG_VERSION_FILE)) return;
+  if (known.every(({ name }) => isInternalTopicName(name)) || (await disk.list(path)).includes(LOG_VERSION_FILE))
+    return;
   const message = `the metadata of ${path} knows topics, but their log is missing`;
   throw new NaruError('DATA_CORRUPT', `${message}: nothing was changed. Put the log that belongs to the metadata back`);
 }
@@ -311,7 +357,8 @@ async function introduce(metadata: MetadataStore, clock: Clock, random: Random):
   }
   const conditions = [{ key: 'broker-epoch', revision: found.get('broker-epoch')?.revision ?? 0 }];
   const result = await metadata.commit(conditions, changes);
-  if (!result.ok) throw new NaruError('DATA_DIRECTORY_IN_USE', 'another broker started on the same metadata at the same time');
+  if (!result.ok)
+    throw new NaruError('DATA_DIRECTORY_IN_USE', 'another broker started on the same metadata at the same time');
   return { clusterId, epoch };
 }
 
@@ -330,27 +377,48 @@ function metricsPage(
     counter('log_commit_cycles_total', 'Writes that made appends durable.', () => store.metrics().commitCycles),
     counter('log_commit_seconds_total', 'Time spent in those writes.', () => store.metrics().commitMs / 1_000),
     counter('log_checkpoints_total', 'Checkpoints written.', () => store.metrics().checkpoints),
-    gauge('log_unwritten_bytes', 'Bytes acknowledged and not yet in their segments.', () => store.metrics().unwrittenBytes),
+    gauge(
+      'log_unwritten_bytes',
+      'Bytes acknowledged and not yet in their segments.',
+      () => store.metrics().unwrittenBytes,
+    ),
     gauge('log_cache_bytes', 'Bytes of recent batches in memory.', () => store.metrics().cacheBytes),
     counter('log_cache_hits_total', 'Reads answered from memory.', () => store.metrics().cacheHits),
     counter('log_cache_misses_total', 'Reads answered from disk.', () => store.metrics().cacheMisses),
     gauge('shard_queued_commands', 'Commands waiting in the shard.', () => shard.status().queuedCommands),
-    gauge('shard_committing_bytes', 'Bytes of batches on their way to being durable.', () => shard.status().committingBytes),
+    gauge(
+      'shard_committing_bytes',
+      'Bytes of batches on their way to being durable.',
+      () => shard.status().committingBytes,
+    ),
     gauge('partitions', 'Partitions.', () => shard.status().partitions),
     gauge('groups', 'Consumer groups.', () => shard.status().groups),
     gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
-    gauge('publish_in_flight_bytes', 'Bytes of batches taken from publish streams and not durable.', () => publisher.inFlightBytes),
+    gauge(
+      'publish_in_flight_bytes',
+      'Bytes of batches taken from publish streams and not durable.',
+      () => publisher.inFlightBytes,
+    ),
     gauge('publish_streams', 'Publish streams that are open.', () => publisher.openStreams),
     gauge('subscribe_streams', 'Subscriptions that are open.', () => subscriber.openStreams),
-    gauge('subscribe_held_bytes', 'Bytes of records read for subscribers and not taken by them.', () => subscriber.heldBytes),
+    gauge(
+      'subscribe_held_bytes',
+      'Bytes of records read for subscribers and not taken by them.',
+      () => subscriber.heldBytes,
+    ),
     gauge('connections', 'Open connections.', () => listener.connections),
     counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
-    counter('connections_refused_total', 'Connections refused: too many, or no known protocol.', () => listener.refused),
+    counter(
+      'connections_refused_total',
+      'Connections refused: too many, or no known protocol.',
+      () => listener.refused,
+    ),
   ]);
 }
 
 function checkRemote(config: BrokerConfig): void {
-  const loopback = config.host === 'localhost' || config.host === '::1' || (isIPv4(config.host) && config.host.startsWith('127.'));
+  const loopback =
+    config.host === 'localhost' || config.host === '::1' || (isIPv4(config.host) && config.host.startsWith('127.'));
   if (loopback || config.allowRemote) return;
   throw new NaruError(
     'INVALID_CONFIGURATION',

@@ -62,13 +62,20 @@ export const brokerSchema = z.strictObject({
       memoryBytes: byteSize(MIB).prefault('1GiB'),
     })
     .superRefine(({ maxBatchBytes, journalFileBytes, journalBytes, checkpointBytes }, context) => {
-      const wrong = (path: string, message: string): void => context.addIssue({ code: 'custom', path: [path], message });
+      const wrong = (path: string, message: string): void =>
+        context.addIssue({ code: 'custom', path: [path], message });
       if (journalBytes < 3 * journalFileBytes) {
-        wrong('journalBytes', `expected three files of journalFileBytes (${journalFileBytes}) or more, got ${journalBytes}`);
+        wrong(
+          'journalBytes',
+          `expected three files of journalFileBytes (${journalFileBytes}) or more, got ${journalBytes}`,
+        );
       }
       const largestBatch = journalFileBytes / APPENDS_PER_JOURNAL_FILE;
       if (maxBatchBytes > largestBatch) {
-        wrong('maxBatchBytes', `expected at most an eighth of journalFileBytes (${journalFileBytes}), got ${maxBatchBytes}`);
+        wrong(
+          'maxBatchBytes',
+          `expected at most an eighth of journalFileBytes (${journalFileBytes}), got ${maxBatchBytes}`,
+        );
       }
       // Later the journal would be full before the checkpoint that frees it.
       if (checkpointBytes > journalBytes / 2) {

@@ -1,4 +1,5 @@
 /** Deadlines and cancellation of public calls. */
+import { toError } from '@naru/base';
 import type { Timers } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 
@@ -57,7 +58,7 @@ export function withDeadline<T>(
       },
       (error: unknown) => {
         finish();
-        reject(error instanceof Error ? error : new Error(String(error)));
+        reject(toError(error));
       },
     );
   });

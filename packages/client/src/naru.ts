@@ -1,7 +1,7 @@
 /**
  * The SDK's front door: one connection to a broker, to publish and subscribe with.
  */
-import { delay, topicIdFromBytes } from '@naru/base';
+import { delay, topicIdFromBytes, toError } from '@naru/base';
 import { NaruError, checkGroupId, checkTopicName } from '@naru/protocol';
 import type { RecordHeader } from '@naru/protocol/batch';
 
@@ -145,7 +145,7 @@ export class Naru implements AsyncDisposable {
       try {
         this.#submit(topic, value, options, { resolve, reject });
       } catch (error) {
-        reject(error instanceof Error ? error : new Error(String(error)));
+        reject(toError(error));
       }
     });
   }

@@ -15,18 +15,22 @@ function joined(pieces: readonly Uint8Array[]): Uint8Array {
 describe('a reader of frames', () => {
   it('gives back the messages however the stream is cut', () => {
     fc.assert(
-      fc.property(fc.array(bytes(300)), fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 }), (messages, cuts) => {
-        const stream = joined(messages.flatMap((message) => frameOf([message])));
-        const reader = new GrpcFrameReader(300);
-        const read: Uint8Array[] = [];
-        for (let at = 0, turn = 0; at < stream.length; turn++) {
-          const size = cuts[turn % cuts.length] as number;
-          reader.push(stream.subarray(at, at + size), (message) => read.push(message));
-          at += size;
-        }
-        expect(read).toEqual(messages);
-        expect(reader.isBetweenMessages).toBe(true);
-      }),
+      fc.property(
+        fc.array(bytes(300)),
+        fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 }),
+        (messages, cuts) => {
+          const stream = joined(messages.flatMap((message) => frameOf([message])));
+          const reader = new GrpcFrameReader(300);
+          const read: Uint8Array[] = [];
+          for (let at = 0, turn = 0; at < stream.length; turn++) {
+            const size = cuts[turn % cuts.length] as number;
+            reader.push(stream.subarray(at, at + size), (message) => read.push(message));
+            at += size;
+          }
+          expect(read).toEqual(messages);
+          expect(reader.isBetweenMessages).toBe(true);
+        },
+      ),
     );
   });
 
@@ -38,7 +42,9 @@ describe('a reader of frames', () => {
 
   it('refuses a hostile length before it takes memory for it', () => {
     const reader = new GrpcFrameReader(1_000);
-    expect(() => reader.push(Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff), () => {})).toThrow(/4294967295 bytes, the limit is 1000/);
+    expect(() => reader.push(Uint8Array.of(0, 0xff, 0xff, 0xff, 0xff), () => {})).toThrow(
+      /4294967295 bytes, the limit is 1000/,
+    );
   });
 
   it('refuses compressed messages', () => {
@@ -50,11 +56,20 @@ describe('a reader of frames', () => {
 describe('messages in pieces', () => {
   it('encodes a batch to publish as protobuf does', () => {
     fc.assert(
-      fc.property(fc.integer({ min: 0, max: 2 ** 32 - 1 }), topicId, partition, bytes(200), (correlationId, topic, number, records) => {
-        const value = { correlationId, topicId: topic, partition: number, records };
-        const message = fromBinary(PublishStreamRequestSchema, joined(encodePublishBatch(correlationId, topic, number, records)));
-        expect(message).toEqual(create(PublishStreamRequestSchema, { message: { case: 'batch', value } }));
-      }),
+      fc.property(
+        fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+        topicId,
+        partition,
+        bytes(200),
+        (correlationId, topic, number, records) => {
+          const value = { correlationId, topicId: topic, partition: number, records };
+          const message = fromBinary(
+            PublishStreamRequestSchema,
+            joined(encodePublishBatch(correlationId, topic, number, records)),
+          );
+          expect(message).toEqual(create(PublishStreamRequestSchema, { message: { case: 'batch', value } }));
+        },
+      ),
     );
   });
 
@@ -72,7 +87,9 @@ describe('messages in pieces', () => {
           batches: joined(entry.batches),
           highWatermark: BigInt(entry.highWatermark),
         }));
-        const expected = create(SubscribeResponseSchema, { message: { case: 'records', value: { pollId, partitions } } });
+        const expected = create(SubscribeResponseSchema, {
+          message: { case: 'records', value: { pollId, partitions } },
+        });
         const decoded = fromBinary(SubscribeResponseSchema, joined(encodeRecords(pollId, parts)));
         expect(toBinary(SubscribeResponseSchema, decoded)).toEqual(toBinary(SubscribeResponseSchema, expected));
       }),

@@ -60,7 +60,11 @@ export class GrpcFrameReader {
 
   #length(): number {
     const [flags = 0, a = 0, b = 0, c = 0, d = 0] = this.#prefix;
-    if (flags !== 0) throw new NaruError('INVALID_REQUEST', `a message has flags ${flags}; compressed messages are not supported on this stream`);
+    if (flags !== 0)
+      throw new NaruError(
+        'INVALID_REQUEST',
+        `a message has flags ${flags}; compressed messages are not supported on this stream`,
+      );
     const length = a * 2 ** 24 + (b << 16) + (c << 8) + d;
     if (length > this.#maxBytes) {
       throw new NaruError('INVALID_REQUEST', `a message has ${length} bytes, the limit is ${this.#maxBytes}`);
@@ -79,7 +83,12 @@ export function frameOf(pieces: readonly Uint8Array[]): Uint8Array[] {
 }
 
 /** `PublishStreamRequest.batch` in pieces; the last one is `records` itself. */
-export function encodePublishBatch(correlationId: number, topicId: Uint8Array, partition: number, records: Uint8Array): Uint8Array[] {
+export function encodePublishBatch(
+  correlationId: number,
+  topicId: Uint8Array,
+  partition: number,
+  records: Uint8Array,
+): Uint8Array[] {
   const batch = new BinaryWriter();
   if (correlationId !== 0) batch.tag(1, WireType.Varint).uint32(correlationId);
   batch.tag(2, WireType.LengthDelimited).bytes(topicId);

@@ -41,7 +41,7 @@ async function until(holds: (metric: (name: string) => number) => boolean): Prom
 /** Looks until it is the same a few times in a row. */
 async function settled(read: () => Promise<number>): Promise<number> {
   let last = await read();
-  for (let same = 0; same < 5; ) {
+  for (let same = 0; same < 5;) {
     const next = await read();
     same = next === last ? same + 1 : 0;
     last = next;
@@ -55,7 +55,11 @@ const SMALL_WINDOW_BYTES = 1_024;
 const MANY = 100_000;
 
 /** Sends up to `count` messages, no faster than the connection takes them; returns how many when it takes no more. */
-async function sendWhileTaken(stream: { readonly unsentBytes: number }, count: number, send: (index: number) => void): Promise<number> {
+async function sendWhileTaken(
+  stream: { readonly unsentBytes: number },
+  count: number,
+  send: (index: number) => void,
+): Promise<number> {
   let sent = 0;
   for (let idle = 0; idle < 20 && sent < count; idle++) {
     while (stream.unsentBytes < 16 * 1024 && sent < count) {
@@ -80,13 +84,19 @@ describe('a subscriber that never reads', () => {
     await admin.createTopic('orders');
     await fill('orders', 20);
     for (const memberId of ['a', 'b']) {
-      const slow = newClient().subscribe({ case: 'join', value: { groupId: '', memberId, topics: ['orders'], start: BEGINNING } }, false);
+      const slow = newClient().subscribe(
+        { case: 'join', value: { groupId: '', memberId, topics: ['orders'], start: BEGINNING } },
+        false,
+      );
       for (let poll = 0; poll < 8; poll++) slow.poll(60_000, 8 * MIB);
     }
     await until((metric) => metric('subscribe_held_bytes') > 8 * MIB);
     const held = await settled(async () => (await metrics())('subscribe_held_bytes'));
     expect(held).toBeLessThanOrEqual(2 * (8 * MIB + 4096));
-    const other = newClient().subscribe({ case: 'join', value: { groupId: '', memberId: 'c', topics: ['orders'], start: BEGINNING } });
+    const other = newClient().subscribe({
+      case: 'join',
+      value: { groupId: '', memberId: 'c', topics: ['orders'], start: BEGINNING },
+    });
     await other.assigned(1);
     other.poll();
     expect((await other.take('records')).partitions).toHaveLength(1);
@@ -96,7 +106,10 @@ describe('a subscriber that never reads', () => {
     await admin.createTopic('orders');
     await fill('orders', 16);
     const client = newClient();
-    const slow = client.subscribe({ case: 'join', value: { groupId: '', memberId: 'a', topics: ['orders'], start: BEGINNING } }, false);
+    const slow = client.subscribe(
+      { case: 'join', value: { groupId: '', memberId: 'a', topics: ['orders'], start: BEGINNING } },
+      false,
+    );
     for (let poll = 0; poll < 8; poll++) slow.poll(60_000, 8 * MIB);
     await until((metric) => metric('subscribe_held_bytes') > 0);
     client.destroy();
@@ -106,7 +119,10 @@ describe('a subscriber that never reads', () => {
   it('does not stop the broker when it makes a mistake while polls of it wait', async () => {
     await admin.createTopic('orders');
     await fill('orders', 16);
-    const slow = newClient().subscribe({ case: 'join', value: { groupId: '', memberId: 'a', topics: ['orders'], start: BEGINNING } }, false);
+    const slow = newClient().subscribe(
+      { case: 'join', value: { groupId: '', memberId: 'a', topics: ['orders'], start: BEGINNING } },
+      false,
+    );
     for (let poll = 0; poll < 4; poll++) slow.poll(60_000, 8 * MIB);
     await until((metric) => metric('subscribe_held_bytes') > 0);
     slow.send({ case: 'seek', value: {} });
@@ -116,7 +132,10 @@ describe('a subscriber that never reads', () => {
 
   it('is not heard any more when it commits again and again without reading the answers', async () => {
     const topicId = await admin.createTopic('orders');
-    const slow = newClient(SMALL_WINDOW_BYTES).subscribe({ case: 'join', value: { groupId: 'g', memberId: 'a', topics: ['orders'], start: BEGINNING } }, false);
+    const slow = newClient(SMALL_WINDOW_BYTES).subscribe(
+      { case: 'join', value: { groupId: 'g', memberId: 'a', topics: ['orders'], start: BEGINNING } },
+      false,
+    );
     const partition = { topicId, partition: 0 };
     const metadata = 'm'.repeat(1_000);
     const sent = await sendWhileTaken(slow, MANY, (commitId) => {

@@ -79,7 +79,11 @@ describe('a call', () => {
   it.each([
     ['publishing to a topic that does not exist', 'UNKNOWN_TOPIC_OR_PARTITION', () => client.publish('nope', 0, ['x'])],
     ['describing a topic that does not exist', 'UNKNOWN_TOPIC_OR_PARTITION', () => describeTopic('nope')],
-    ['deleting a topic that does not exist', 'UNKNOWN_TOPIC_OR_PARTITION', () => client.admin.deleteTopic({ name: 'nope' })],
+    [
+      'deleting a topic that does not exist',
+      'UNKNOWN_TOPIC_OR_PARTITION',
+      () => client.admin.deleteTopic({ name: 'nope' }),
+    ],
     ['creating a topic without a name', 'INVALID_TOPIC', () => client.createTopic('')],
     ['creating a topic with a bad name', 'INVALID_TOPIC', () => client.createTopic('a/b')],
     ['creating a topic with a name that is too long', 'INVALID_TOPIC', () => client.createTopic('x'.repeat(250))],
@@ -87,23 +91,50 @@ describe('a call', () => {
     ["deleting one of the broker's own topics", 'INVALID_TOPIC', () => client.admin.deleteTopic({ name: '__groups' })],
     ['creating too many partitions', 'INVALID_PARTITIONS', () => client.createTopic('orders', 10_001)],
     ['creating less than no partitions', 'INVALID_PARTITIONS', () => client.createTopic('orders', -1)],
-    ['creating a topic with an unknown setting', 'INVALID_CONFIG', () => client.admin.createTopic({ name: 'a', config: { b: 'c' } })],
-    ['describing a group that does not exist', 'GROUP_ID_NOT_FOUND', () => client.admin.describeGroup({ groupId: 'nope' })],
-    ['publishing nothing', 'INVALID_REQUEST', async () => {
-      await client.createTopic('orders');
-      await client.publisher.publish({ topic: 'orders', records: [] });
-    }],
-    ['growing a topic that would lose the order of keys', 'KEY_REORDER_NOT_ALLOWED', async () => {
-      await client.createTopic('orders');
-      await client.admin.addPartitions({ name: 'orders', partitionCount: 2 });
-    }],
-    ['resetting offsets to nowhere', 'INVALID_REQUEST', () => client.admin.resetOffsets({ groupId: 'g', topics: ['orders'] })],
-    ['resetting offsets of a bad group id', 'INVALID_GROUP_ID', () =>
-      client.admin.resetOffsets({ groupId: ' g', topics: ['orders'], to: BEGINNING })],
-    ['asking for more partitions than there are', 'INVALID_REQUEST', async () => {
-      await client.createTopic('orders');
-      await client.admin.listOffsets({ topic: 'orders', partitions: [0, 0], position: BEGINNING });
-    }],
+    [
+      'creating a topic with an unknown setting',
+      'INVALID_CONFIG',
+      () => client.admin.createTopic({ name: 'a', config: { b: 'c' } }),
+    ],
+    [
+      'describing a group that does not exist',
+      'GROUP_ID_NOT_FOUND',
+      () => client.admin.describeGroup({ groupId: 'nope' }),
+    ],
+    [
+      'publishing nothing',
+      'INVALID_REQUEST',
+      async () => {
+        await client.createTopic('orders');
+        await client.publisher.publish({ topic: 'orders', records: [] });
+      },
+    ],
+    [
+      'growing a topic that would lose the order of keys',
+      'KEY_REORDER_NOT_ALLOWED',
+      async () => {
+        await client.createTopic('orders');
+        await client.admin.addPartitions({ name: 'orders', partitionCount: 2 });
+      },
+    ],
+    [
+      'resetting offsets to nowhere',
+      'INVALID_REQUEST',
+      () => client.admin.resetOffsets({ groupId: 'g', topics: ['orders'] }),
+    ],
+    [
+      'resetting offsets of a bad group id',
+      'INVALID_GROUP_ID',
+      () => client.admin.resetOffsets({ groupId: ' g', topics: ['orders'], to: BEGINNING }),
+    ],
+    [
+      'asking for more partitions than there are',
+      'INVALID_REQUEST',
+      async () => {
+        await client.createTopic('orders');
+        await client.admin.listOffsets({ topic: 'orders', partitions: [0, 0], position: BEGINNING });
+      },
+    ],
   ])('%s is refused with %s', async (_name, code, call) => {
     const error = await client.error(call());
     expect(error).toMatchObject({ code, retriable: false });
@@ -138,7 +169,10 @@ describe('a call', () => {
   it('that publishes records just below the largest stores them', async () => {
     await client.createTopic('orders');
     const value = new Uint8Array(1024 * 1024);
-    const { results } = await client.publisher.publish({ topic: 'orders', records: [{ value }, { value }, { value: new Uint8Array(1) }] });
+    const { results } = await client.publisher.publish({
+      topic: 'orders',
+      records: [{ value }, { value }, { value: new Uint8Array(1) }],
+    });
     expect(results.map(({ error, offset }) => error?.message ?? Number(offset))).toEqual([0, 1, 2]);
   });
 
@@ -149,11 +183,14 @@ describe('a call', () => {
 
   it('with a message that is not one is refused as a bad request', async () => {
     const url = `http://${broker.bootstrap}/naru.v1.AdminService/CreateTopic`;
-    const post = (body: string, type = 'application/json') => fetch(url, { method: 'POST', body, headers: { 'content-type': type } });
+    const post = (body: string, type = 'application/json') =>
+      fetch(url, { method: 'POST', body, headers: { 'content-type': type } });
     expect((await post('{')).status).toBe(400);
     expect((await post('{"nme":"orders"}')).status).toBe(400);
     // The library calls this its own fault, but says what it was.
-    expect(await (await post('\xff\xff\xff', 'application/proto')).json()).toMatchObject({ message: expect.stringContaining('parse') });
+    expect(await (await post('\xff\xff\xff', 'application/proto')).json()).toMatchObject({
+      message: expect.stringContaining('parse'),
+    });
     expect((await post('x', 'text/plain')).status).toBe(415);
     expect((await fetch(`${url}Nothing`, { method: 'POST' })).status).toBe(404);
   });
@@ -165,7 +202,9 @@ describe('a publish stream', () => {
     const publisher = await openPublisher();
     const flipped = batchOf('flipped');
     flipped[flipped.length - 1] = (flipped[flipped.length - 1] as number) ^ 1;
-    const control = encodeBatch([{ key: new Uint8Array(4), value: new Uint8Array(6), timestampMs: 1 }], { isControl: true });
+    const control = encodeBatch([{ key: new Uint8Array(4), value: new Uint8Array(6), timestampMs: 1 }], {
+      isControl: true,
+    });
     const { topic: groups } = await client.admin.describeTopic({ topic: { case: 'name', value: '__groups' } });
     publisher.batch(0, topicId, batchOf('good'));
     publisher.batch(1, topicId, flipped);
@@ -231,10 +270,12 @@ describe('a publish stream', () => {
   });
 
   it("says what is wrong to clients that use the library's streams too", async () => {
-    const responses = client.publisher.publishStream((async function* () {
-      yield { message: { case: 'batch', value: {} } } as const;
-      await new Promise(() => {});
-    })());
+    const responses = client.publisher.publishStream(
+      (async function* () {
+        yield { message: { case: 'batch', value: {} } } as const;
+        await new Promise(() => {});
+      })(),
+    );
     const error = await client.error(responses[Symbol.asyncIterator]().next());
     expect(error).toMatchObject({ code: 'INVALID_REQUEST' });
   });
@@ -265,7 +306,8 @@ describe('a subscription', () => {
     const asks = [
       (stream: ReturnType<typeof client.subscribe>) => stream.send({ case: 'join', value: joining }),
       (stream: ReturnType<typeof client.subscribe>) => stream.send({ case: 'seek', value: {} }),
-      (stream: ReturnType<typeof client.subscribe>) => stream.send({ case: 'commit', value: { partitions: [{ offset: 1n }] } }),
+      (stream: ReturnType<typeof client.subscribe>) =>
+        stream.send({ case: 'commit', value: { partitions: [{ offset: 1n }] } }),
       (stream: ReturnType<typeof client.subscribe>) => {
         for (let poll = 0; poll < 9; poll++) stream.poll(60_000);
       },
@@ -283,7 +325,9 @@ describe('a subscription', () => {
     await client.publish('orders', 0, ['a', 'b', 'c']);
     const stream = client.subscribe({ case: 'join', value: joining });
     const [assigned] = await stream.assigned(1);
-    expect(await stream.commit({ $typeName: 'naru.v1.PartitionRef', topicId, partition: 3 }, 0)).toEqual(['STALE_MEMBER_EPOCH']);
+    expect(await stream.commit({ $typeName: 'naru.v1.PartitionRef', topicId, partition: 3 }, 0)).toEqual([
+      'STALE_MEMBER_EPOCH',
+    ]);
     expect(await stream.commit(assigned?.partition, 4)).toEqual(['OFFSET_OUT_OF_RANGE']);
     expect(await stream.commit(assigned?.partition, 1, [[2, 9]])).toEqual(['OFFSET_OUT_OF_RANGE']);
     expect(await stream.commit(assigned?.partition, 1, [[2, 2]])).toEqual(['INVALID_REQUEST']);
@@ -315,7 +359,9 @@ describe('a connection', () => {
   });
 
   it('that begins like HTTP/2 and goes on with garbage is closed', async () => {
-    const { closed } = await said(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), Buffer.alloc(100, 0xff)]));
+    const { closed } = await said(
+      Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), Buffer.alloc(100, 0xff)]),
+    );
     await closed;
   });
 

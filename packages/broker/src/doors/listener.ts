@@ -43,11 +43,9 @@ export function recognise(bytes: Uint8Array): DoorName | null {
   if (bytes.length === 0) return null;
   if (bytes[0] === TLS_HANDSHAKE) return 'tls';
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, LONGEST_GREETING)).toString('latin1');
-  for (const [greeting, door] of [[HTTP2_PREFACE, 'http2'], ...HTTP1_METHODS.map((method) => [method, 'http1'])] as const) {
-    if (text.startsWith(greeting as string)) return door as DoorName;
-    if ((greeting as string).startsWith(text)) return null;
-  }
-  return 'kafka';
+  if (text.startsWith(HTTP2_PREFACE)) return 'http2';
+  if (HTTP1_METHODS.some((method) => text.startsWith(method))) return 'http1';
+  return [HTTP2_PREFACE, ...HTTP1_METHODS].some((greeting) => greeting.startsWith(text)) ? null : 'kafka';
 }
 
 export class Listener {

@@ -23,7 +23,9 @@ export type MetadataCondition =
   /** The key must have been written last by this revision; 0 means that it must not exist. */
   { readonly key: string; readonly revision: Revision };
 
-export type MetadataChange = { readonly key: string; readonly value: unknown } | { readonly key: string; readonly deleted: true };
+export type MetadataChange =
+  | { readonly key: string; readonly value: unknown }
+  | { readonly key: string; readonly deleted: true };
 
 export type CommitResult =
   | { readonly ok: true; readonly revision: Revision }
@@ -35,6 +37,9 @@ export interface MetadataStore {
   /** Applies all changes, or none. Durable when it resolves. */
   commit(conditions: readonly MetadataCondition[], changes: readonly MetadataChange[]): Promise<CommitResult>;
   /** Every commit after `afterRevision`, in order, until the signal aborts. */
-  watch(afterRevision: Revision, signal: AbortSignal): AsyncIterable<{ revision: Revision; changes: readonly MetadataChange[] }>;
+  watch(
+    afterRevision: Revision,
+    signal: AbortSignal,
+  ): AsyncIterable<{ revision: Revision; changes: readonly MetadataChange[] }>;
   close(): Promise<void>;
 }

@@ -21,8 +21,24 @@ afterEach(async () => {
 });
 
 it('keeps what was committed, with the revision that wrote it', async () => {
-  expect(await store.commit([], [{ key: 'b', value: { deep: [1] } }, { key: 'a', value: 1 }])).toEqual({ ok: true, revision: 1 });
-  expect(await store.commit([], [{ key: 'a', deleted: true }, { key: 'c', value: null }])).toEqual({ ok: true, revision: 2 });
+  expect(
+    await store.commit(
+      [],
+      [
+        { key: 'b', value: { deep: [1] } },
+        { key: 'a', value: 1 },
+      ],
+    ),
+  ).toEqual({ ok: true, revision: 1 });
+  expect(
+    await store.commit(
+      [],
+      [
+        { key: 'a', deleted: true },
+        { key: 'c', value: null },
+      ],
+    ),
+  ).toEqual({ ok: true, revision: 2 });
   await store.close();
   store = new SqliteMetadataStore(path);
   expect(await store.snapshot()).toEqual({
@@ -36,17 +52,41 @@ it('keeps what was committed, with the revision that wrote it', async () => {
 
 it('changes nothing when a condition does not hold, and names it', async () => {
   await store.commit([], [{ key: 'a', value: 1 }]);
-  expect(await store.commit([{ key: 'a', revision: 1 }, { key: 'b', revision: 1 }], [{ key: 'a', value: 2 }])).toEqual({ ok: false, key: 'b' });
+  expect(
+    await store.commit(
+      [
+        { key: 'a', revision: 1 },
+        { key: 'b', revision: 1 },
+      ],
+      [{ key: 'a', value: 2 }],
+    ),
+  ).toEqual({ ok: false, key: 'b' });
   expect(await store.commit([{ key: 'a', revision: 0 }], [{ key: 'a', value: 2 }])).toEqual({ ok: false, key: 'a' });
   expect((await store.snapshot()).entries).toEqual([{ key: 'a', value: 1, revision: 1 }]);
-  expect(await store.commit([{ key: 'a', revision: 1 }, { key: 'b', revision: 0 }], [{ key: 'a', value: 2 }])).toEqual({ ok: true, revision: 2 });
+  expect(
+    await store.commit(
+      [
+        { key: 'a', revision: 1 },
+        { key: 'b', revision: 0 },
+      ],
+      [{ key: 'a', value: 2 }],
+    ),
+  ).toEqual({ ok: true, revision: 2 });
 });
 
 it('changes nothing when it cannot write all of it', async () => {
   await store.commit([], [{ key: 'a', value: 1 }]);
   const endless: Record<string, unknown> = {};
   endless['itself'] = endless;
-  await expect(store.commit([], [{ key: 'a', value: 2 }, { key: 'b', value: endless }])).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
+  await expect(
+    store.commit(
+      [],
+      [
+        { key: 'a', value: 2 },
+        { key: 'b', value: endless },
+      ],
+    ),
+  ).rejects.toMatchObject({ code: 'STORAGE_ERROR' });
   expect(await store.snapshot()).toEqual({ revision: 1, entries: [{ key: 'a', value: 1, revision: 1 }] });
   expect(await store.commit([], [{ key: 'a', value: 3 }])).toEqual({ ok: true, revision: 2 });
 });

@@ -57,13 +57,11 @@ export class SqliteMetadataStore implements MetadataStore {
 
   async snapshot(): Promise<MetadataSnapshot> {
     const rows = this.#database.prepare('SELECT key, value, revision FROM entries ORDER BY key').all();
-    const entries = rows.map(
-      (row): MetadataEntry => ({
-        key: String(row['key']),
-        value: JSON.parse(String(row['value'])) as unknown,
-        revision: Number(row['revision']),
-      }),
-    );
+    const entries = rows.map((row): MetadataEntry => ({
+      key: String(row['key']),
+      value: JSON.parse(String(row['value'])) as unknown,
+      revision: Number(row['revision']),
+    }));
     return { revision: this.#revision, entries };
   }
 
@@ -88,7 +86,9 @@ export class SqliteMetadataStore implements MetadataStore {
       this.#database.exec('COMMIT');
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      throw new NaruError('STORAGE_ERROR', `the metadata could not be written: ${(error as Error).message}`, { cause: error });
+      throw new NaruError('STORAGE_ERROR', `the metadata could not be written: ${(error as Error).message}`, {
+        cause: error,
+      });
     }
     this.#revision = revision;
     this.#history.push({ revision, changes });
@@ -102,7 +102,10 @@ export class SqliteMetadataStore implements MetadataStore {
     while (!signal.aborted && !this.#closed) {
       const oldest = this.#history[0]?.revision ?? this.#revision + 1;
       if (seen + 1 < oldest) {
-        throw new NaruError('OFFSET_OUT_OF_RANGE', `revision ${seen} is no longer in the watch history: take a snapshot`);
+        throw new NaruError(
+          'OFFSET_OUT_OF_RANGE',
+          `revision ${seen} is no longer in the watch history: take a snapshot`,
+        );
       }
       const next = this.#history[seen + 1 - oldest];
       if (next !== undefined) {
@@ -143,7 +146,9 @@ function openDatabase(path: string): DatabaseSync {
     const { message } = error as Error;
     if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
       const advice = 'nothing was changed. Put the metadata.db that belongs to this log back';
-      throw new NaruError('DATA_CORRUPT', `${path} cannot be read as metadata (${message}): ${advice}`, { cause: error });
+      throw new NaruError('DATA_CORRUPT', `${path} cannot be read as metadata (${message}): ${advice}`, {
+        cause: error,
+      });
     }
     throw new NaruError('DATA_DIRECTORY_NOT_WRITABLE', `${path} cannot be opened: ${message}`, { cause: error });
   }

@@ -5,7 +5,14 @@
  */
 import type { PartitionKey } from '@naru/base';
 import type { Refusal } from '@naru/protocol';
-import type { CommittedOffset, GroupCommand, GroupDescription, GroupReplies, GroupStateName, MemberView } from '../core/group/index.ts';
+import type {
+  CommittedOffset,
+  GroupCommand,
+  GroupDescription,
+  GroupReplies,
+  GroupStateName,
+  MemberView,
+} from '../core/group/index.ts';
 import type { TopicChange } from '../core/registry/topic-registry.ts';
 
 /** Stores one batch; answered when it is durable. The shard owns `batch` from the call on. */

@@ -89,7 +89,12 @@ it('fails everything that is not durable when an append fails, and everything af
   appends[0]?.fail(new NaruError('STORAGE_ERROR', 'no'));
   appends[1]?.done();
   await settled();
-  expect(log).toEqual(['first: STORAGE_ERROR', 'second: STORAGE_ERROR', 'gathering: STORAGE_ERROR', 'failed STORAGE_ERROR']);
+  expect(log).toEqual([
+    'first: STORAGE_ERROR',
+    'second: STORAGE_ERROR',
+    'gathering: STORAGE_ERROR',
+    'failed STORAGE_ERROR',
+  ]);
   after(3, 'late');
   after(0, 'of recovered state');
   expect(log.slice(4)).toEqual(['late: STORAGE_ERROR', 'of recovered state']);

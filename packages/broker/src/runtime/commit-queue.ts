@@ -27,7 +27,11 @@ export class CommitQueue {
   #inFlightBytes = 0;
   #failure: NaruError | null = null;
 
-  constructor(store: LogStore, onDurable: (entries: readonly AppendEntry[]) => void, onFailed: (error: NaruError) => void) {
+  constructor(
+    store: LogStore,
+    onDurable: (entries: readonly AppendEntry[]) => void,
+    onFailed: (error: NaruError) => void,
+  ) {
     this.#store = store;
     this.#onDurable = onDurable;
     this.#onFailed = onFailed;
@@ -100,7 +104,8 @@ export class CommitQueue {
       this.#onDurable(cycle.entries);
     } catch (error) {
       // A bug: what was answered would show state that nobody can trust.
-      for (const settle of cycle.waiting) settle(new NaruError('INTERNAL', 'the broker failed; see its log', { cause: error }));
+      for (const settle of cycle.waiting)
+        settle(new NaruError('INTERNAL', 'the broker failed; see its log', { cause: error }));
       this.fail(error);
       return;
     }

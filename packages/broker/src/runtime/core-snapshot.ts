@@ -13,7 +13,10 @@ export interface CoreState {
   readonly groupRecords: readonly EncodedGroupRecord[];
 }
 
-export function encodeCoreSnapshot(partitions: Iterable<PartitionState>, groupRecords: Iterable<EncodedGroupRecord>): Snapshot {
+export function encodeCoreSnapshot(
+  partitions: Iterable<PartitionState>,
+  groupRecords: Iterable<EncodedGroupRecord>,
+): Snapshot {
   const snapshot = create(CoreSnapshotSchema);
   for (const state of partitions) {
     const { topicId, partition } = splitPartitionKey(state.partition);

@@ -107,7 +107,8 @@ export class GroupCoordinator {
 
   /** Applies a batch of the group log, in recovery. */
   replay(batch: Uint8Array): void {
-    for (const record of decodeRecords(batch, this.#options.codecs)) this.restore(record.key as Uint8Array, record.value);
+    for (const record of decodeRecords(batch, this.#options.codecs))
+      this.restore(record.key as Uint8Array, record.value);
   }
 
   /** Applies one record of the group log or of a snapshot, in recovery. */
@@ -122,15 +123,20 @@ export class GroupCoordinator {
 
   stop(): void {
     this.#timers.cancelAll();
-    for (const watch of this.#watches.values()) this.#answer(watch, refuse('SHUTTING_DOWN', 'the broker is shutting down'));
+    for (const watch of this.#watches.values())
+      this.#answer(watch, refuse('SHUTTING_DOWN', 'the broker is shutting down'));
   }
 
   /** Every record that builds the present state, for a checkpoint. */
   *snapshot(): Generator<EncodedGroupRecord> {
-    for (const group of this.#groups.values()) for (const record of groupRecords(group)) yield encodeGroupRecord(record);
+    for (const group of this.#groups.values())
+      for (const record of groupRecords(group)) yield encodeGroupRecord(record);
   }
 
-  execute<C extends GroupCommand>(command: C, reply: (reply: GroupReplies[C['type']] | Refusal, cycle: number) => void): void {
+  execute<C extends GroupCommand>(
+    command: C,
+    reply: (reply: GroupReplies[C['type']] | Refusal, cycle: number) => void,
+  ): void {
     const { groupId } = command;
     if (command.type === 'timer' && !this.#due.delete(timerKey(groupId, command.key))) {
       return reply({ removed: null } as GroupReplies[C['type']], 0);
@@ -149,7 +155,7 @@ export class GroupCoordinator {
     this.#setTimers(groupId, decision.timers);
     if (command.type === 'timer') this.#noteRemoval(groupId, decision.reply as TimerReply | Refusal);
     const cycle = this.cycleOf(groupId);
-    reply(decision.reply as GroupReplies[C['type']] | Refusal, cycle);
+    reply(decision.reply, cycle);
     if (decision.records.length > 0) this.#notify(groupId, cycle);
   }
 
@@ -184,7 +190,8 @@ export class GroupCoordinator {
     const ignore = (): void => {};
     for (const group of this.#groups.values()) {
       if (group.members.size > 0) this.execute({ type: 'topics-changed', groupId: group.groupId }, ignore);
-      for (const topicId of deleted) this.execute({ type: 'delete-offsets-of-topic', groupId: group.groupId, topicId }, ignore);
+      for (const topicId of deleted)
+        this.execute({ type: 'delete-offsets-of-topic', groupId: group.groupId, topicId }, ignore);
     }
   }
 

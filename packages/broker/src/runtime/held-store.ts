@@ -35,7 +35,8 @@ export class HeldStore {
         await inner.append(entries);
       },
       capacity: () => this.#capacity ?? inner.capacity(),
-      whenOpen: () => (this.#capacity === null ? inner.whenOpen() : new Promise((resolve) => this.#onOpen.push(resolve))),
+      whenOpen: () =>
+        this.#capacity === null ? inner.whenOpen() : new Promise((resolve) => this.#onOpen.push(resolve)),
       checkpoint: (snapshot) => {
         this.snapshot = snapshot;
         return inner.checkpoint(snapshot);

@@ -18,7 +18,9 @@ function handDriven() {
   const advance = (ms: number): void => {
     const untilMs = nowMs + ms;
     for (;;) {
-      const next = [...pending].filter(([, { dueMs }]) => dueMs <= untilMs).sort(([, a], [, b]) => a.dueMs - b.dueMs)[0];
+      const next = [...pending]
+        .filter(([, { dueMs }]) => dueMs <= untilMs)
+        .sort(([, a], [, b]) => a.dueMs - b.dueMs)[0];
       if (next === undefined) break;
       nowMs = next[1].dueMs;
       pending.delete(next[0]);

@@ -2,8 +2,14 @@
  * Carries the metadata store's commits to those who act on them: the services' registry, and the shard, which creates
  * and deletes partitions. A service that commits waits here until its revision has taken effect.
  */
+import { toError } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { TOPIC_KEY_PREFIX, TopicRegistry, type TopicChange, type TopicMetadata } from '../core/registry/topic-registry.ts';
+import {
+  TOPIC_KEY_PREFIX,
+  TopicRegistry,
+  type TopicChange,
+  type TopicMetadata,
+} from '../core/registry/topic-registry.ts';
 import type { MetadataChange, MetadataStore, Revision } from '../metadata/metadata-store.ts';
 import type { ShardClient } from './commands.ts';
 
@@ -21,7 +27,7 @@ export class MetadataFollower {
   readonly #listeners = new Set<() => void>();
   readonly #abort = new AbortController();
   #applied: Revision = 0;
-  #failure: unknown = null;
+  #failure: Error | null = null;
   #running: Promise<void> = Promise.resolve();
 
   constructor(metadata: MetadataStore, shard: ShardClient) {
@@ -39,7 +45,7 @@ export class MetadataFollower {
   /** Settles when the commit of that revision has taken effect. */
   applied(revision: Revision): Promise<void> {
     if (revision <= this.#applied) return Promise.resolve();
-    if (this.#failure !== null) return Promise.reject(this.#failure as Error);
+    if (this.#failure !== null) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => this.#waiters.add({ revision, resolve, reject }));
   }
 
@@ -73,8 +79,8 @@ export class MetadataFollower {
   }
 
   #fail(error: unknown): void {
-    this.#failure = error;
-    for (const waiter of this.#waiters) waiter.reject(error);
+    this.#failure = toError(error);
+    for (const waiter of this.#waiters) waiter.reject(this.#failure);
     this.#waiters.clear();
   }
 }

@@ -136,7 +136,12 @@ export class PartitionRuntime {
   #store(partition: Partition, batch: Uint8Array, header: BatchHeader, baseOffset: number): void {
     const epoch = this.#options.leaderEpoch;
     setBatchOffsets(batch, baseOffset, epoch);
-    evolveAppend(partition.state, { ...header, baseOffset, partitionLeaderEpoch: epoch }, baseOffset, this.#options.clock.nowMs());
+    evolveAppend(
+      partition.state,
+      { ...header, baseOffset, partitionLeaderEpoch: epoch },
+      baseOffset,
+      this.#options.clock.nowMs(),
+    );
     partition.lastCycle = this.#options.commits.stage({
       partition: partition.state.partition,
       baseOffset,
@@ -203,7 +208,10 @@ export class PartitionRuntime {
     let urgent = false;
     for (const wanted of command.partitions) {
       if (restBytes <= 0) break;
-      const fetched = this.#readPartition(wanted, found.length === 0 ? restBytes : Math.min(restBytes, wanted.maxBytes));
+      const fetched = this.#readPartition(
+        wanted,
+        found.length === 0 ? restBytes : Math.min(restBytes, wanted.maxBytes),
+      );
       if (fetched === null) continue;
       found.push(fetched);
       if (fetched instanceof Promise) {
@@ -218,8 +226,9 @@ export class PartitionRuntime {
       }
     }
     if (mayWait && !urgent && foundBytes < Math.max(1, command.minBytes)) return null;
-    if (found.every((entry) => !(entry instanceof Promise))) return { partitions: found as FetchedPartition[] };
-    return Promise.all(found).then((partitions) => ({ partitions: partitions.filter(hasContent) }));
+    if (!found.some((entry) => entry instanceof Promise)) return { partitions: found as FetchedPartition[] };
+    const read = found.map((entry) => Promise.resolve(entry));
+    return Promise.all(read).then((partitions) => ({ partitions: partitions.filter(hasContent) }));
   }
 
   /** Null when there is nothing new. */

@@ -42,7 +42,10 @@ export class PowerCutRun {
   /** By partition: value by offset, as acknowledged. */
   readonly #acknowledged = Array.from({ length: PARTITIONS }, () => new Map<number, string>());
   /** By partition: everything that was asked to be committed, and how many of it were acknowledged. */
-  readonly #commits = Array.from({ length: PARTITIONS }, (): { asked: Commit[]; acknowledged: number } => ({ asked: [], acknowledged: 0 }));
+  readonly #commits = Array.from({ length: PARTITIONS }, (): { asked: Commit[]; acknowledged: number } => ({
+    asked: [],
+    acknowledged: 0,
+  }));
   #shard: ShardScenario | null = null;
   #memberEpoch = 0;
   /** What went wrong beside the crash. */
@@ -97,17 +100,28 @@ export class PowerCutRun {
       const contents = await shard.contents(partition);
       const values = contents.map((entry, index) => {
         const colon = entry.indexOf(':');
-        assert(Number(entry.slice(0, colon)) === index, `partition ${partition} has ${entry} where offset ${index} belongs`);
+        assert(
+          Number(entry.slice(0, colon)) === index,
+          `partition ${partition} has ${entry} where offset ${index} belongs`,
+        );
         return entry.slice(colon + 1).split('#', 1)[0] as string;
       });
       for (const [offset, value] of this.#acknowledged[partition] as Map<number, string>) {
-        assert(values[offset] === value, `partition ${partition}: ${value} was acknowledged at ${offset}, where ${values[offset]} is`);
+        assert(
+          values[offset] === value,
+          `partition ${partition}: ${value} was acknowledged at ${offset}, where ${values[offset]} is`,
+        );
       }
       for (const lane of this.#lanes) {
         if (lane.partition !== partition) continue;
-        const own = values.filter((value) => value.startsWith(`${lane.producerId}.`)).map((value) => Number(value.slice(4)));
+        const own = values
+          .filter((value) => value.startsWith(`${lane.producerId}.`))
+          .map((value) => Number(value.slice(4)));
         const expected = Array.from({ length: lane.nextValue }, (_, index) => index);
-        assert(String(own) === String(expected), `partition ${partition}: producer ${lane.producerId} has ${own.join()}`);
+        assert(
+          String(own) === String(expected),
+          `partition ${partition}: producer ${lane.producerId} has ${own.join()}`,
+        );
       }
     }
     await this.checkCommits();
@@ -126,7 +140,10 @@ export class PowerCutRun {
       );
       const isNone = acknowledged === 0 && stored === null;
       const what = JSON.stringify(stored);
-      assert(isAsked || isNone, `partition ${partition}: ${what} is committed, ${JSON.stringify(possible)} was asked for`);
+      assert(
+        isAsked || isNone,
+        `partition ${partition}: ${what} is committed, ${JSON.stringify(possible)} was asked for`,
+      );
     }
   }
 

@@ -42,7 +42,14 @@ async function run(seed: number, honoursDsync: boolean, report: Report): Promise
     const isLast = crash === CRASHES;
     if (!isLast) disk.cutAfter(1 + random.integer(500));
     const clock = new VirtualClock();
-    const store = openFileLogStore({ disk, path: '/data', clock, timers: clock, random: random.fork(), limits: LIMITS });
+    const store = openFileLogStore({
+      disk,
+      path: '/data',
+      clock,
+      timers: clock,
+      random: random.fork(),
+      limits: LIMITS,
+    });
     const starting = ShardScenario.start({ store, time: clock, leaderEpoch: crash }).then(async (shard) => {
       await workload.resume(shard);
       return shard;
@@ -54,7 +61,8 @@ async function run(seed: number, honoursDsync: boolean, report: Report): Promise
         workload.step();
         if (random.chance(0.5)) await turn(clock, random.integer(4));
       }
-      for (let wait = 0; wait < 2_000 && isLast && !workload.isQuiet && workload.failure === null; wait++) await turn(clock, 1);
+      for (let wait = 0; wait < 2_000 && isLast && !workload.isQuiet && workload.failure === null; wait++)
+        await turn(clock, 1);
     }
     if (workload.failure !== null) throw workload.failure;
     report.checkpoints += store.metrics().checkpoints;
@@ -95,23 +103,27 @@ function newReport(): Report {
 }
 
 describe('after a power cut', () => {
-  it('every acknowledged event is there, once, where it was said to be and in order, and so is every acknowledged commit', async () => {
-    const report = newReport();
-    for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
-      try {
-        await run(seed, true, report);
-      } catch (error) {
-        throw new Error(`NARU_TEST_SEED=${seed}: ${String(error)}`, { cause: error });
+  it(
+    'every acknowledged event is there, once, where it was said to be and in order, and so is every acknowledged commit',
+    async () => {
+      const report = newReport();
+      for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
+        try {
+          await run(seed, true, report);
+        } catch (error) {
+          throw new Error(`NARU_TEST_SEED=${seed}: ${String(error)}`, { cause: error });
+        }
       }
-    }
-    // The run is worth something only if all of this happened.
-    expect(report.events).toBeGreaterThan(SEEDS * 100);
-    expect(report.commits).toBeGreaterThan(SEEDS * 20);
-    expect(report.repeated, 'batches whose acknowledgement was lost').toBeGreaterThan(SEEDS / 3);
-    expect(report.checkpoints).toBeGreaterThan(SEEDS / 2);
-    expect(report.crashesInRecovery).toBeGreaterThan(SEEDS / 10);
-    expect(report.powerCuts).toBeGreaterThan(SEEDS * 2);
-  }, LONG ? 1_800_000 : 60_000);
+      // The run is worth something only if all of this happened.
+      expect(report.events).toBeGreaterThan(SEEDS * 100);
+      expect(report.commits).toBeGreaterThan(SEEDS * 20);
+      expect(report.repeated, 'batches whose acknowledgement was lost').toBeGreaterThan(SEEDS / 3);
+      expect(report.checkpoints).toBeGreaterThan(SEEDS / 2);
+      expect(report.crashesInRecovery).toBeGreaterThan(SEEDS / 10);
+      expect(report.powerCuts).toBeGreaterThan(SEEDS * 2);
+    },
+    LONG ? 1_800_000 : 60_000,
+  );
 
   it('something is missing, and noticed, when the disk does not keep what the journal syncs', async () => {
     const noticed: string[] = [];
@@ -121,7 +133,9 @@ describe('after a power cut', () => {
     expect(noticed.length).toBeGreaterThan(10);
     // Broken promises, not some failure of the harness.
     for (const message of noticed) {
-      expect(message).toMatch(/was acknowledged at|is committed|was given twice|was refused|UNKNOWN_MEMBER|no member|has .* where offset|damaged|is missing|lost/);
+      expect(message).toMatch(
+        /was acknowledged at|is committed|was given twice|was refused|UNKNOWN_MEMBER|no member|has .* where offset|damaged|is missing|lost/,
+      );
     }
   }, 60_000);
 });

@@ -49,7 +49,10 @@ export class Replay implements RecoveryVisitor {
   partition(info: PartitionInfo): void {
     const known = this.#fromSnapshot.get(info.partition);
     const state = known ?? newPartitionState(info.partition, info.logStartOffset);
-    assert(state.endOffset === info.endOffset, `${info.partition} ends at ${info.endOffset}, its snapshot at ${state.endOffset}`);
+    assert(
+      state.endOffset === info.endOffset,
+      `${info.partition} ends at ${info.endOffset}, its snapshot at ${state.endOffset}`,
+    );
     state.logStartOffset = info.logStartOffset;
     this.partitions.set(info.partition, state);
   }

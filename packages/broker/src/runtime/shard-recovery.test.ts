@@ -3,7 +3,16 @@ import { SeededRandom, SimDisk, VirtualClock } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openFileLogStore } from '../log/file/file-log-store.ts';
 import { HeldStore } from './held-store.ts';
-import { describeSnapshot, GROUP_LOG, keyOf, ORDERS, sampleTopic, ShardScenario, textBatch, type ShardScenarioOptions } from './shard-scenario.ts';
+import {
+  describeSnapshot,
+  GROUP_LOG,
+  keyOf,
+  ORDERS,
+  sampleTopic,
+  ShardScenario,
+  textBatch,
+  type ShardScenarioOptions,
+} from './shard-scenario.ts';
 
 const LIMITS = {
   journalFileBytes: 4 * 1024 * 1024,
@@ -67,13 +76,23 @@ async function kill(): Promise<unknown> {
 async function work(scenario: ShardScenario, round: number): Promise<void> {
   for (let batch = 0; batch < 7; batch++) {
     const producer = { producerId: 10 + round, baseSequence: batch * 2 };
-    await finished(scenario.append(batch % 3, [`${round}.${batch}a`, `${round}.${batch}b`], { ...producer, baseSequence: Math.floor(batch / 3) * 2 }));
+    await finished(
+      scenario.append(batch % 3, [`${round}.${batch}a`, `${round}.${batch}b`], {
+        ...producer,
+        baseSequence: Math.floor(batch / 3) * 2,
+      }),
+    );
     await finished(scenario.append(batch % 3, [`${round}.${batch}`]));
   }
   const { memberEpoch, assigned } = await finished(scenario.join(`m${round}`));
   for (const partition of [0, 1, 2]) {
     if (!assigned.includes(keyOf(partition))) continue;
-    await finished(scenario.commit(`m${round}`, memberEpoch, partition, 1, [[2, 3], [4, 5]]));
+    await finished(
+      scenario.commit(`m${round}`, memberEpoch, partition, 1, [
+        [2, 3],
+        [4, 5],
+      ]),
+    );
   }
 }
 
@@ -108,7 +127,8 @@ describe('a shard that is started again', () => {
 
   it('recognises repeated batches, with the offsets that they got at first', async () => {
     const first = await start();
-    for (const baseSequence of [0, 1, 2]) await finished(first.append(0, [`s${baseSequence}`], { producerId: 1, baseSequence }));
+    for (const baseSequence of [0, 1, 2])
+      await finished(first.append(0, [`s${baseSequence}`], { producerId: 1, baseSequence }));
     await kill();
     const second = await start();
     for (const baseSequence of [0, 1, 2]) {
@@ -118,7 +138,10 @@ describe('a shard that is started again', () => {
     await expect(second.append(0, ['s9'], { producerId: 1, baseSequence: 9 })).rejects.toMatchObject({
       code: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
     });
-    expect(await finished(second.append(0, ['s3'], { producerId: 1, baseSequence: 3 }))).toEqual({ baseOffset: 3, duplicate: false });
+    expect(await finished(second.append(0, ['s3'], { producerId: 1, baseSequence: 3 }))).toEqual({
+      baseOffset: 3,
+      duplicate: false,
+    });
   });
 
   it('gives members their whole session again, and then removes those that do not come', async () => {
@@ -146,7 +169,9 @@ describe('a shard that is started again', () => {
     const commits: Promise<unknown>[] = [];
     for (let i = 0; i < 1_200; i++) {
       const offset = { partition: keyOf(0), offset: i % 3, finished: null, metadata, leaderEpoch: -1, endOffset: null };
-      commits.push(scenario.group({ type: 'commit', groupId: 'payment', memberId: 'm1', memberEpoch, offsets: [offset] }));
+      commits.push(
+        scenario.group({ type: 'commit', groupId: 'payment', memberId: 'm1', memberEpoch, offsets: [offset] }),
+      );
     }
     await finished(Promise.all(commits));
     // 4 MiB are about 1,050 commits: one rewrite, and what came after it.

@@ -60,13 +60,18 @@ export function keyOf(partition: number, topic: TopicMetadata = ORDERS): Partiti
 /** A batch with a record for each value. */
 export function textBatch(values: readonly string[], producer?: ProducerClaim, timestampMs = 1_000): Uint8Array {
   const options = producer === undefined ? {} : { ...producer, producerEpoch: producer.producerEpoch ?? 0 };
-  return encodeBatch(values.map((value) => ({ key: null, value: TEXT.encode(value), timestampMs })), options);
+  return encodeBatch(
+    values.map((value) => ({ key: null, value: TEXT.encode(value), timestampMs })),
+    options,
+  );
 }
 
 /** `offset:value` of every record. */
 export function textsOf(batches: readonly Uint8Array[]): string[] {
   return batches.flatMap((batch) =>
-    decodeRecords(batch, nodeCompressionCodecs).map(({ offset, value }) => `${offset}:${FROM_TEXT.decode(value as Uint8Array)}`),
+    decodeRecords(batch, nodeCompressionCodecs).map(
+      ({ offset, value }) => `${offset}:${FROM_TEXT.decode(value as Uint8Array)}`,
+    ),
   );
 }
 
@@ -130,7 +135,7 @@ export class ShardScenario {
   /** Everything of a partition that can be read, as `offset:value`. */
   async contents(partition: number, topic: TopicMetadata = ORDERS): Promise<string[]> {
     const found: string[] = [];
-    for (let offset = 0; ; ) {
+    for (let offset = 0; ;) {
       const wanted = { partition: keyOf(partition, topic), offset, maxBytes: 1_000_000 };
       const { partitions } = await this.fetch({}, { partitions: [wanted] });
       const read = partitions[0];
@@ -156,7 +161,13 @@ export class ShardScenario {
   }
 
   /** @param finished ranges beyond the offset */
-  commit(memberId: string, memberEpoch: number, partition: number, offset: number, finished: readonly (readonly [number, number])[] = []) {
+  commit(
+    memberId: string,
+    memberEpoch: number,
+    partition: number,
+    offset: number,
+    finished: readonly (readonly [number, number])[] = [],
+  ) {
     const commit = { partition: keyOf(partition), offset, finished, metadata: '', leaderEpoch: -1, endOffset: null };
     return this.group({ type: 'commit', groupId: 'payment', memberId, memberEpoch, offsets: [commit] });
   }
@@ -169,9 +180,13 @@ export function describeSnapshot(snapshot: Snapshot): unknown {
     partitions: partitions
       .map(({ partition, endOffset, epochs, producers }) => ({
         ...{ partition, endOffset, epochs },
-        producers: [...producers].map(([id, { epoch, batches }]) => ({ id, epoch, batches })).sort((a, b) => a.id - b.id),
+        producers: [...producers]
+          .map(([id, { epoch, batches }]) => ({ id, epoch, batches }))
+          .sort((a, b) => a.id - b.id),
       }))
       .sort((a, b) => (a.partition < b.partition ? -1 : 1)),
-    groupRecords: groupRecords.map(({ key, value }) => Buffer.concat([key, value ?? new Uint8Array()]).toString('hex')).sort(),
+    groupRecords: groupRecords
+      .map(({ key, value }) => Buffer.concat([key, value ?? new Uint8Array()]).toString('hex'))
+      .sort(),
   };
 }

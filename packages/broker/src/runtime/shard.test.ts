@@ -5,7 +5,16 @@ import type { LogStore } from '../log/log-store.ts';
 import { MemoryLogStore } from '../log/memory/memory-log-store.ts';
 import type { ShardClient } from './commands.ts';
 import { HeldStore } from './held-store.ts';
-import { GROUP_LOG, keyOf, ORDERS, sampleTopic, ShardScenario, textBatch, textsOf, type ShardScenarioOptions } from './shard-scenario.ts';
+import {
+  GROUP_LOG,
+  keyOf,
+  ORDERS,
+  sampleTopic,
+  ShardScenario,
+  textBatch,
+  textsOf,
+  type ShardScenarioOptions,
+} from './shard-scenario.ts';
 
 const SMALL = {
   journalFileBytes: 256 * 1024,
@@ -51,7 +60,9 @@ async function start(store: LogStore, options: Partial<ShardScenarioOptions> = {
   return scenario;
 }
 
-async function startHeld(options: Partial<ShardScenarioOptions> = {}): Promise<{ held: HeldStore; scenario: ShardScenario }> {
+async function startHeld(
+  options: Partial<ShardScenarioOptions> = {},
+): Promise<{ held: HeldStore; scenario: ShardScenario }> {
   const held = new HeldStore(new MemoryLogStore());
   const scenario = await start(held.store, options);
   return { held, scenario };
@@ -76,7 +87,9 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
   it('gives each partition its own offsets, and serves what was appended in order', async () => {
     const shard = await start(createStore());
     expect(await finished(shard.append(0, ['a', 'b']))).toEqual({ baseOffset: 0, duplicate: false });
-    const replies = await finished(Promise.all([shard.append(0, ['c']), shard.append(1, ['x']), shard.append(0, ['d'])]));
+    const replies = await finished(
+      Promise.all([shard.append(0, ['c']), shard.append(1, ['x']), shard.append(0, ['d'])]),
+    );
     expect(replies.map(({ baseOffset }) => baseOffset)).toEqual([2, 0, 3]);
     expect(await finished(shard.contents(0))).toEqual(['0:a', '1:b', '2:c', '3:d']);
     expect(await finished(shard.contents(1))).toEqual(['0:x']);
@@ -89,7 +102,9 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
     expect(fetch).toEqual({});
     await finished(shard.append(1, ['x']));
     await turns();
-    expect(fetch.value?.partitions.map(({ partition, batches }) => [partition, textsOf(batches)])).toEqual([[keyOf(1), ['0:x']]]);
+    expect(fetch.value?.partitions.map(({ partition, batches }) => [partition, textsOf(batches)])).toEqual([
+      [keyOf(1), ['0:x']],
+    ]);
     expect(shard.shard.status().waitingFetches).toBe(0);
   });
 
@@ -147,7 +162,10 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
     const shard = await start(createStore());
     await finished(shard.append(0, ['a']));
     const reply = await finished(shard.fetch({ 0: 2, 1: 0, 9: 0 }, { maxWaitMs: 60_000 }));
-    expect(reply.partitions.map(({ refusal }) => refusal?.code)).toEqual(['OFFSET_OUT_OF_RANGE', 'UNKNOWN_TOPIC_OR_PARTITION']);
+    expect(reply.partitions.map(({ refusal }) => refusal?.code)).toEqual([
+      'OFFSET_OUT_OF_RANGE',
+      'UNKNOWN_TOPIC_OR_PARTITION',
+    ]);
   });
 
   it('changes nothing when it refuses', async () => {
@@ -156,7 +174,8 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
     await finished(shard.append(0, ['a'], producer));
     const broken = textBatch(['broken']);
     broken[broken.length - 1] = (broken[broken.length - 1] as number) ^ 1;
-    const submit = (batch: Uint8Array, partition = 0) => shard.submit({ type: 'append', partition: keyOf(partition), batch });
+    const submit = (batch: Uint8Array, partition = 0) =>
+      shard.submit({ type: 'append', partition: keyOf(partition), batch });
     const refusals = await finished(
       Promise.all([
         submit(broken),
@@ -175,20 +194,29 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
       'UNKNOWN_PRODUCER_ID',
       'INVALID_RECORD',
     ]);
-    expect(await finished(shard.append(0, ['b'], { producerId: 5, baseSequence: 1 }))).toEqual({ baseOffset: 1, duplicate: false });
+    expect(await finished(shard.append(0, ['b'], { producerId: 5, baseSequence: 1 }))).toEqual({
+      baseOffset: 1,
+      duplicate: false,
+    });
     expect(await finished(shard.contents(0))).toEqual(['0:a', '1:b']);
   });
 
   it('takes no batch for a topic of its own', async () => {
     const shard = await start(createStore());
-    const reply = await finished(shard.submit({ type: 'append', partition: keyOf(0, GROUP_LOG), batch: textBatch(['x']) }));
+    const reply = await finished(
+      shard.submit({ type: 'append', partition: keyOf(0, GROUP_LOG), batch: textBatch(['x']) }),
+    );
     expect(reply).toMatchObject({ code: 'INVALID_TOPIC' });
     expect(await finished(shard.contents(0, GROUP_LOG))).toEqual([]);
   });
 
   it('finds offsets by beginning, end, number and time', async () => {
     const shard = await start(createStore());
-    for (const [value, timeMs] of [['a', 100], ['b', 200], ['c', 300]] as const) {
+    for (const [value, timeMs] of [
+      ['a', 100],
+      ['b', 200],
+      ['c', 300],
+    ] as const) {
       await finished(shard.ask({ type: 'append', partition: keyOf(0), batch: textBatch([value], undefined, timeMs) }));
     }
     const find = async (position: Parameters<typeof shard.ask>[0] extends never ? never : object) =>
@@ -314,7 +342,11 @@ describe('a shard whose store is held', () => {
   it('refuses at once when the store is full, and goes on when it is not', async () => {
     const { held, scenario } = await startHeld();
     held.say({ state: 'full', reason: 'no space' });
-    await expect(scenario.append(0, ['a'])).rejects.toMatchObject({ code: 'STORAGE_FULL', retriable: true, message: 'no space' });
+    await expect(scenario.append(0, ['a'])).rejects.toMatchObject({
+      code: 'STORAGE_FULL',
+      retriable: true,
+      message: 'no space',
+    });
     held.say(null);
     expect(await scenario.append(0, ['a'])).toEqual({ baseOffset: 0, duplicate: false });
   });
@@ -356,7 +388,14 @@ describe('a shard whose store is held', () => {
     await scenario.join('m1');
     const known = { memberEpoch: 1, assigned: [0, 1, 2].map((partition) => keyOf(partition)), revoking: [] };
     const watch = watched(
-      scenario.submit({ type: 'watch-member', watchId: 1, groupId: 'payment', memberId: 'm1', known, maxWaitMs: 60_000 }),
+      scenario.submit({
+        type: 'watch-member',
+        watchId: 1,
+        groupId: 'payment',
+        memberId: 'm1',
+        known,
+        maxWaitMs: 60_000,
+      }),
     );
     held.say({ state: 'busy' });
     const append = watched(scenario.append(0, ['a']));
@@ -384,7 +423,8 @@ describe('a shard whose store is held', () => {
 });
 
 describe('topics of a shard', () => {
-  const changed = (topic: ReturnType<typeof sampleTopic>) => ({ type: 'topics', changes: [{ key: `topic/${topic.name}`, topic }] }) as const;
+  const changed = (topic: ReturnType<typeof sampleTopic>) =>
+    ({ type: 'topics', changes: [{ key: `topic/${topic.name}`, topic }] }) as const;
 
   it.each(stores)('come and grow (%s)', async (_name, createStore) => {
     const scenario = await start(createStore());
@@ -405,20 +445,23 @@ describe('topics of a shard', () => {
     expect(fetch.value?.partitions[0]?.refusal?.code).toBe('UNKNOWN_TOPIC_OR_PARTITION');
   });
 
-  it.each(stores)('go in the same turn in which they were written to, and take nothing with them (%s)', async (_name, createStore) => {
-    const scenario = await start(createStore());
-    const kept = sampleTopic('kept');
-    await finished(scenario.ask(changed(kept)));
-    const appends = Promise.all([
-      scenario.append(0, ['gone']),
-      scenario.ask({ type: 'append', partition: keyOf(0, kept), batch: textBatch(['stays']) }),
-    ]);
-    const deleted = scenario.ask(changed({ ...ORDERS, state: 'deleting' }));
-    await finished(Promise.all([appends, deleted]));
-    expect(scenario.failed).toBeNull();
-    expect(await finished(scenario.contents(0, kept))).toEqual(['0:stays']);
-    await expect(scenario.contents(0)).rejects.toMatchObject({ code: 'UNKNOWN_TOPIC_OR_PARTITION' });
-  });
+  it.each(stores)(
+    'go in the same turn in which they were written to, and take nothing with them (%s)',
+    async (_name, createStore) => {
+      const scenario = await start(createStore());
+      const kept = sampleTopic('kept');
+      await finished(scenario.ask(changed(kept)));
+      const appends = Promise.all([
+        scenario.append(0, ['gone']),
+        scenario.ask({ type: 'append', partition: keyOf(0, kept), batch: textBatch(['stays']) }),
+      ]);
+      const deleted = scenario.ask(changed({ ...ORDERS, state: 'deleting' }));
+      await finished(Promise.all([appends, deleted]));
+      expect(scenario.failed).toBeNull();
+      expect(await finished(scenario.contents(0, kept))).toEqual(['0:stays']);
+      await expect(scenario.contents(0)).rejects.toMatchObject({ code: 'UNKNOWN_TOPIC_OR_PARTITION' });
+    },
+  );
 
   it('take their committed offsets with them', async () => {
     const scenario = await start(new MemoryLogStore());
@@ -457,10 +500,20 @@ describe('a member of a group is watched', () => {
 
   it('and told why it was removed', async () => {
     const scenario = await start(new MemoryLogStore());
-    const { memberEpoch, assigned, revoking } = await scenario.join('m1', { maxPollIntervalMs: 5_000, sessionTimeoutMs: 30_000 });
+    const { memberEpoch, assigned, revoking } = await scenario.join('m1', {
+      maxPollIntervalMs: 5_000,
+      sessionTimeoutMs: 30_000,
+    });
     const known = { memberEpoch, assigned, revoking };
     const watch = watched(
-      scenario.submit({ type: 'watch-member', watchId: 1, groupId: 'payment', memberId: 'm1', known, maxWaitMs: 60_000 }),
+      scenario.submit({
+        type: 'watch-member',
+        watchId: 1,
+        groupId: 'payment',
+        memberId: 'm1',
+        known,
+        maxWaitMs: 60_000,
+      }),
     );
     await turns();
     clock.advance(5_000);
@@ -489,7 +542,9 @@ describe('a member of a group is watched', () => {
     const { memberEpoch, assigned, revoking } = await scenario.join('m1');
     const known = { memberEpoch, assigned, revoking };
     const watch = (watchId: number) =>
-      watched(scenario.ask({ type: 'watch-member', watchId, groupId: 'payment', memberId: 'm1', known, maxWaitMs: 1_000 }));
+      watched(
+        scenario.ask({ type: 'watch-member', watchId, groupId: 'payment', memberId: 'm1', known, maxWaitMs: 1_000 }),
+      );
     const [first, second] = [watch(1), watch(2)];
     await turns();
     await scenario.ask({ type: 'cancel-watch', watchId: 1 });

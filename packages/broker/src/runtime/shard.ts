@@ -159,7 +159,8 @@ export class Shard implements ShardClient {
    */
   async start(topics: readonly TopicMetadata[]): Promise<void> {
     const groupLog = topics.find((topic) => topic.name === GROUP_LOG_TOPIC);
-    if (groupLog === undefined) throw new NaruError('INTERNAL', `topic ${GROUP_LOG_TOPIC} must exist before a shard starts`);
+    if (groupLog === undefined)
+      throw new NaruError('INTERNAL', `topic ${GROUP_LOG_TOPIC} must exist before a shard starts`);
     for (const topic of topics) this.#registry.apply({ key: `topic/${topic.name}`, topic });
     const replay = new Replay(
       {
@@ -199,7 +200,9 @@ export class Shard implements ShardClient {
     const isFull =
       this.#queue.length >= this.#limits.maxQueuedCommands || this.#queuedBytes + bytes > this.#limits.maxQueuedBytes;
     if (isFull && !UNREFUSED.has(command.type)) {
-      return Promise.reject(new NaruError('OVERLOADED', 'the broker has more requests waiting than it takes; try again later'));
+      return Promise.reject(
+        new NaruError('OVERLOADED', 'the broker has more requests waiting than it takes; try again later'),
+      );
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({ command, resolve, reject });
@@ -329,7 +332,10 @@ export class Shard implements ShardClient {
         this.#groups.cancelWatch(command.watchId);
         return resolve(null);
       case 'group-offsets':
-        return afterCycle(this.#groups.offsets(command.groupId, command.partitions), this.#groups.cycleOf(command.groupId));
+        return afterCycle(
+          this.#groups.offsets(command.groupId, command.partitions),
+          this.#groups.cycleOf(command.groupId),
+        );
       case 'list-groups':
         return afterCycle(this.#groups.list(), this.#commits.newest);
       case 'describe-group':
@@ -406,7 +412,10 @@ export class Shard implements ShardClient {
 
   #failed(error: NaruError): void {
     const cause = error.cause ?? error;
-    this.#options.logger.error({ code: error.code, cause }, 'an append failed: nothing more is stored until the broker is started again');
+    this.#options.logger.error(
+      { code: error.code, cause },
+      'an append failed: nothing more is stored until the broker is started again',
+    );
     this.#options.onFailed?.(error);
     if (this.#queue.length > 0) this.#schedule();
   }

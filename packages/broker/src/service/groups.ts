@@ -2,7 +2,13 @@
 import { partitionKey, splitPartitionKey, type PartitionKey } from '@naru/base';
 import { checkGroupId, NaruError, refuse, type Refusal } from '@naru/protocol';
 import type { GroupDescription, OffsetRange } from '../core/group/index.ts';
-import { isRefusal, type GroupListing, type OffsetPosition, type PartitionStatus, type ShardClient } from '../runtime/commands.ts';
+import {
+  isRefusal,
+  type GroupListing,
+  type OffsetPosition,
+  type PartitionStatus,
+  type ShardClient,
+} from '../runtime/commands.ts';
 import type { TopicService } from './topics.ts';
 
 export interface GroupOffset {
@@ -64,7 +70,17 @@ export class GroupService {
       const beyond = finished.reduce((sum, [from, to]) => sum + to - from, 0);
       const lag = Math.max(0, highWatermark - Math.max(offset?.offset ?? logStartOffset, logStartOffset) - beyond);
       const known = { committedOffset: offset?.offset ?? null, finished, metadata: offset?.metadata ?? '' };
-      return [{ topic: topic.name, partition, ...known, highWatermark, logStartOffset, lag, memberId: holders.get(key) ?? null }];
+      return [
+        {
+          topic: topic.name,
+          partition,
+          ...known,
+          highWatermark,
+          logStartOffset,
+          lag,
+          memberId: holders.get(key) ?? null,
+        },
+      ];
     });
     lags.sort((a, b) => (a.topic === b.topic ? a.partition - b.partition : a.topic < b.topic ? -1 : 1));
     return { ...group, lags };
@@ -86,7 +102,9 @@ export class GroupService {
       const message = `group ${JSON.stringify(groupId)} has ${group.members.length} members; stop them first`;
       return refuse('NON_EMPTY_GROUP', message);
     }
-    const committed = new Map(isRefusal(group) ? [] : group.offsets.map((entry) => [entry.partition, entry.committed.offset]));
+    const committed = new Map(
+      isRefusal(group) ? [] : group.offsets.map((entry) => [entry.partition, entry.committed.offset]),
+    );
     const wanted = this.#partitionsOf(topicNames, [...committed.keys()]);
     if (isRefusal(wanted)) return wanted;
     const changes: (OffsetChange & { key: PartitionKey })[] = [];

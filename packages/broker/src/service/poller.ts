@@ -8,7 +8,13 @@
  */
 import type { Clock, PartitionKey, Timers } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
-import { isRefusal, type FetchedPartition, type FetchReply, type OffsetPosition, type ShardClient } from '../runtime/commands.ts';
+import {
+  isRefusal,
+  type FetchedPartition,
+  type FetchReply,
+  type OffsetPosition,
+  type ShardClient,
+} from '../runtime/commands.ts';
 
 /** Polls of one subscriber that wait. */
 export const MAX_WAITING_POLLS = 8;
@@ -106,7 +112,10 @@ export class Poller {
   poll(pollId: number, maxBytes: number, maxWaitMs: number): Refusal | null {
     if (this.#closed) return null;
     if (this.#polls.length >= MAX_WAITING_POLLS) {
-      return refuse('INVALID_REQUEST', `${MAX_WAITING_POLLS} polls wait already, which is the limit: wait for an answer`);
+      return refuse(
+        'INVALID_REQUEST',
+        `${MAX_WAITING_POLLS} polls wait already, which is the limit: wait for an answer`,
+      );
     }
     const deadlineMs = this.#options.clock.monotonicMs() + Math.min(Math.max(0, maxWaitMs), MAX_POLL_WAIT_MS);
     const bytes = maxBytes <= 0 ? DEFAULT_POLL_BYTES : Math.min(maxBytes, MAX_POLL_BYTES);
@@ -127,7 +136,8 @@ export class Poller {
 
   #changed(): void {
     this.#wake?.();
-    if (this.#fetchId !== null) this.#forgetReply(this.#options.shard.submit({ type: 'cancel-fetch', fetchId: this.#fetchId }));
+    if (this.#fetchId !== null)
+      this.#forgetReply(this.#options.shard.submit({ type: 'cancel-fetch', fetchId: this.#fetchId }));
   }
 
   /** A shard that is closing answers every fetch itself. */

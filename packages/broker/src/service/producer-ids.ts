@@ -32,7 +32,10 @@ export class ProducerIds {
       const entry = entries.find(({ key }) => key === KEY);
       const from = entry === undefined ? 1 : Number(entry.value);
       const to = from + BLOCK_SIZE;
-      const result = await this.#metadata.commit([{ key: KEY, revision: entry?.revision ?? 0 }], [{ key: KEY, value: to }]);
+      const result = await this.#metadata.commit(
+        [{ key: KEY, revision: entry?.revision ?? 0 }],
+        [{ key: KEY, value: to }],
+      );
       if (!result.ok) continue;
       this.#next = from;
       this.#end = to;

@@ -1,7 +1,13 @@
 /** Publishing plain records: partition them, encode one batch for each partition, store, answer in their order. */
 import { partitionKey, type Clock } from '@naru/base';
 import { encodeRequestId, NaruError, partitionForKey, refuse, type Refusal } from '@naru/protocol';
-import { encodeBatch, MAX_TIMESTAMP_MS, recordSizeUpperBound, type RecordHeader, type RecordInput } from '@naru/protocol/batch';
+import {
+  encodeBatch,
+  MAX_TIMESTAMP_MS,
+  recordSizeUpperBound,
+  type RecordHeader,
+  type RecordInput,
+} from '@naru/protocol/batch';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
 import type { TopicService } from './topics.ts';
@@ -47,12 +53,17 @@ export class PublishService {
     const topic = this.#options.topics.find(topicName);
     if (isRefusal(topic)) return topic;
     if (records.length === 0 || records.length > MAX_RECORDS_PER_PUBLISH) {
-      return refuse('INVALID_REQUEST', `a call publishes 1 to ${MAX_RECORDS_PER_PUBLISH} records, not ${records.length}`);
+      return refuse(
+        'INVALID_REQUEST',
+        `a call publishes 1 to ${MAX_RECORDS_PER_PUBLISH} records, not ${records.length}`,
+      );
     }
     const results = Array.from<PlainResult>({ length: records.length });
     const batches = this.#place(topic, records, results);
     await Promise.all(
-      [...batches].flatMap(([partition, placed]) => splitBySize(placed, this.#options.maxBatchBytes).map((part) => this.#store(topic, partition, part, results))),
+      [...batches].flatMap(([partition, placed]) =>
+        splitBySize(placed, this.#options.maxBatchBytes).map((part) => this.#store(topic, partition, part, results)),
+      ),
     );
     return results;
   }
@@ -95,7 +106,12 @@ export class PublishService {
       : null;
   }
 
-  async #store(topic: TopicMetadata, partition: number, placed: readonly Placed[], results: PlainResult[]): Promise<void> {
+  async #store(
+    topic: TopicMetadata,
+    partition: number,
+    placed: readonly Placed[],
+    results: PlainResult[],
+  ): Promise<void> {
     const batch = encodeBatch(placed.map(({ record }) => record));
     let reply;
     try {

@@ -256,7 +256,9 @@ export class SubscriberSession {
     const follow = async (): Promise<void> => {
       const partitions = this.#request.topics.flatMap((name) => {
         const topic = this.#options.follower.registry.byName(name);
-        return Array.from({ length: topic?.partitionCount ?? 0 }, (_, index) => partitionKey(topic?.id as never, index));
+        return Array.from({ length: topic?.partitionCount ?? 0 }, (_, index) =>
+          partitionKey(topic?.id as never, index),
+        );
       });
       await this.#apply({ memberEpoch: 0, assigned: partitions, revoking: [] });
     };
@@ -282,7 +284,8 @@ export class SubscriberSession {
     // The connection broke before the answer.
     if (this.#ended) return this.#letGo();
     this.#emit({ type: 'joined', memberId: member.memberId, memberEpoch, heartbeatIntervalMs, sessionTimeoutMs });
-    if (member.memberEpoch > 0) for (const { partition, nextOffset } of owned) this.#poller.place(partition, nextOffset);
+    if (member.memberEpoch > 0)
+      for (const { partition, nextOffset } of owned) this.#poller.place(partition, nextOffset);
     await this.#apply({ memberEpoch, assigned, revoking });
     this.#watch().catch((error: unknown) => this.#end(error));
   }
@@ -370,7 +373,10 @@ export class SubscriberSession {
     if (committed !== null) return committed.offset;
     const { start, groupId } = this.#request;
     if (start === null) {
-      throw new NaruError('NO_OFFSET', `group ${JSON.stringify(groupId)} has no committed offset for ${partition}, and no start position was given`);
+      throw new NaruError(
+        'NO_OFFSET',
+        `group ${JSON.stringify(groupId)} has no committed offset for ${partition}, and no start position was given`,
+      );
     }
     const found = await this.#options.shard.submit({ type: 'find-offset', partition, position: start });
     return isRefusal(found) ? null : found.offset;
@@ -379,14 +385,17 @@ export class SubscriberSession {
   async #group<C extends GroupCommand>(command: C): Promise<GroupReplies[C['type']]> {
     const reply = await this.#options.shard.submit({ type: 'group', command } satisfies GroupCommandEnvelope<C>);
     if (isRefusal(reply)) throw NaruError.from(reply);
-    return reply as GroupReplies[C['type']];
+    return reply;
   }
 
   #touch(kind: 'alive' | 'progress'): void {
     const { groupId, memberId } = this.#request;
     if (groupId === '' || this.#ended || this.#view === NOTHING) return;
     this.#options.shard
-      .submit({ type: 'group', command: { type: 'touch', groupId, memberId, memberEpoch: this.#view.memberEpoch, kind } })
+      .submit({
+        type: 'group',
+        command: { type: 'touch', groupId, memberId, memberEpoch: this.#view.memberEpoch, kind },
+      })
       .catch((error: unknown) => this.#end(error));
   }
 
@@ -396,7 +405,10 @@ export class SubscriberSession {
 
   #end(error: unknown): void {
     if (this.#ended) return;
-    const known = error === null || isNaruError(error) ? error : new NaruError('INTERNAL', 'the broker failed; see its log', { cause: error });
+    const known =
+      error === null || isNaruError(error)
+        ? error
+        : new NaruError('INTERNAL', 'the broker failed; see its log', { cause: error });
     this.#emit({ type: 'ended', error: known });
     this.#ended = true;
     this.#close();
@@ -410,7 +422,9 @@ export class SubscriberSession {
   }
 
   #superseded(): void {
-    this.#end(new NaruError('FENCED_MEMBER_EPOCH', `member ${this.#request.memberId} joined again on another connection`));
+    this.#end(
+      new NaruError('FENCED_MEMBER_EPOCH', `member ${this.#request.memberId} joined again on another connection`),
+    );
   }
 
   /** Nobody speaks for the member any more: it has the grace time to come back in. */

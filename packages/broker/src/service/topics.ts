@@ -1,7 +1,6 @@
 /** Creating, growing, deleting and describing topics: metadata first, partitions after it. */
 import { partitionKey, randomUuidBytes, topicIdFromBytes, type Clock, type Random, type TopicId } from '@naru/base';
-import { NaruError, refuse, type Refusal } from '@naru/protocol';
-import { isInternalTopicName } from '@naru/protocol';
+import { isInternalTopicName, NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   checkAddPartitions,
   checkCreateTopic,
@@ -42,7 +41,10 @@ export class TopicService {
 
   async create(request: CreateTopicRequest): Promise<TopicMetadata | Refusal> {
     const { defaultPartitionCount, random, clock } = this.#options;
-    const complete = { ...request, partitionCount: request.partitionCount === 0 ? defaultPartitionCount : request.partitionCount };
+    const complete = {
+      ...request,
+      partitionCount: request.partitionCount === 0 ? defaultPartitionCount : request.partitionCount,
+    };
     const refusal = checkCreateTopic(this.#registry, complete);
     if (refusal !== null) return refusal;
     const topic = newTopic(complete, topicIdFromBytes(randomUuidBytes(random)), clock.nowMs());
@@ -50,7 +52,11 @@ export class TopicService {
     return done ? topic : refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(topic.name)} was created meanwhile`);
   }
 
-  async addPartitions(name: string, partitionCount: number, allowKeyReorder: boolean): Promise<TopicMetadata | Refusal> {
+  async addPartitions(
+    name: string,
+    partitionCount: number,
+    allowKeyReorder: boolean,
+  ): Promise<TopicMetadata | Refusal> {
     const topic = this.find(name);
     if (isRefusal(topic)) return topic;
     const refusal = notInternal(name) ?? checkAddPartitions(topic, partitionCount, allowKeyReorder);
@@ -77,7 +83,9 @@ export class TopicService {
   }
 
   list(internal: boolean): TopicMetadata[] {
-    return this.#registry.all().filter((topic) => topic.state === 'active' && (internal || !isInternalTopicName(topic.name)));
+    return this.#registry
+      .all()
+      .filter((topic) => topic.state === 'active' && (internal || !isInternalTopicName(topic.name)));
   }
 
   find(name: string): TopicMetadata | Refusal {
@@ -122,7 +130,9 @@ export function newTopic(request: CreateTopic, id: TopicId, createdAtMs: number)
 }
 
 function notInternal(name: string): Refusal | null {
-  return isInternalTopicName(name) ? refuse('INVALID_TOPIC', `topic ${JSON.stringify(name)} is the broker's own`) : null;
+  return isInternalTopicName(name)
+    ? refuse('INVALID_TOPIC', `topic ${JSON.stringify(name)} is the broker's own`)
+    : null;
 }
 
 function changedMeanwhile(name: string): Refusal {

@@ -2,7 +2,13 @@
  * gRPC over HTTP/2. One connection for each kind of traffic, so that large answers to subscribers do not delay
  * acknowledgements. Connections open when needed and again after they broke; with several brokers, the next one.
  */
-import type { DescMessage, DescMethodStreaming, DescMethodUnary, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import type {
+  DescMessage,
+  DescMethodStreaming,
+  DescMethodUnary,
+  MessageInitShape,
+  MessageShape,
+} from '@bufbuild/protobuf';
 import type { Transport as RpcTransport } from '@connectrpc/connect';
 import { Http2SessionManager, createGrpcTransport } from '@connectrpc/connect-node';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
@@ -111,9 +117,9 @@ export class ConnectTransport implements Transport {
       decode: (bytes) => fromBinary(method.output, bytes),
       maxMessageBytes: READ_MAX_BYTES,
       failed: (reason) => this.#failed(link, reason),
-      over: () => this.#streams.delete(stream as MessageStream<never, unknown>),
+      over: () => this.#streams.delete(stream),
     });
-    this.#streams.add(stream as MessageStream<never, unknown>);
+    this.#streams.add(stream);
     return stream;
   }
 }

@@ -8,6 +8,7 @@ import type { ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import { fromBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError } from '@connectrpc/connect';
+import { toError } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { frameOf, GrpcFrameReader } from '@naru/protocol/grpc-frames';
 import { ErrorSchema } from '@naru/protocol/proto';
@@ -111,7 +112,7 @@ class Incoming {
   #waitingBytes = 0;
   #wake: (() => void) | null = null;
   #ended = false;
-  #error: unknown = null;
+  #error: Error | null = null;
 
   constructor(stream: ClientHttp2Stream, maxMessageBytes: number) {
     this.#stream = stream;
@@ -164,7 +165,7 @@ class Incoming {
   #end(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#error = error;
+    this.#error = error === null ? null : toError(error);
     this.#wake?.();
   }
 }
@@ -181,7 +182,9 @@ function errorOf(trailers: IncomingHttpHeaders): Error | null {
   const detail = typeof details === 'string' ? detailOf(Buffer.from(details, 'base64')) : null;
   if (detail !== null) return fromWireError(detail);
   const message = trailers['grpc-message'];
-  const error = new ConnectError(typeof message === 'string' ? decodeMessage(message) : 'no message', Number(status) as Code);
+  const text = typeof message === 'string' ? decodeMessage(message) : 'no message';
+  // oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- the wire has the numbers that Code names
+  const error = new ConnectError(text, Number(status));
   error.isWireError = true;
   return error;
 }

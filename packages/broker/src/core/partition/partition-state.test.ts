@@ -53,7 +53,9 @@ describe('appending', () => {
     const state = newPartitionState(KEY);
     const batch = header(2);
     expect(decideAppend(state, { ...batch, isControl: true }, NOW, LIMITS)).toMatchObject({ code: 'INVALID_RECORD' });
-    expect(decideAppend(state, { ...batch, lastOffsetDelta: 5 }, NOW, LIMITS)).toMatchObject({ code: 'INVALID_RECORD' });
+    expect(decideAppend(state, { ...batch, lastOffsetDelta: 5 }, NOW, LIMITS)).toMatchObject({
+      code: 'INVALID_RECORD',
+    });
   });
 });
 
@@ -71,7 +73,9 @@ describe('producers of a partition', () => {
     const state = newPartitionState(KEY);
     append(state, 2, from(1, 0));
     expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS, LIMITS).kind).toBe('append');
-    expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS + 1, LIMITS)).toMatchObject({ code: 'UNKNOWN_PRODUCER_ID' });
+    expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS + 1, LIMITS)).toMatchObject({
+      code: 'UNKNOWN_PRODUCER_ID',
+    });
   });
 
   it('are limited in number; those that expired make room', () => {
@@ -90,13 +94,22 @@ describe('the table of leader epochs', () => {
     append(state, 2, { partitionLeaderEpoch: 1 });
     append(state, 2, { partitionLeaderEpoch: 1 });
     append(state, 2, { partitionLeaderEpoch: 4 });
-    expect(state.epochs).toEqual([{ epoch: 1, startOffset: 0 }, { epoch: 4, startOffset: 4 }]);
+    expect(state.epochs).toEqual([
+      { epoch: 1, startOffset: 0 },
+      { epoch: 4, startOffset: 4 },
+    ]);
     expect(leaderEpoch(state)).toBe(4);
   });
 
   it('loses what is truncated, and what is deleted before the log start', () => {
     const state = newPartitionState(KEY);
-    for (const epoch of [1, 2, 3]) append(state, 2, { partitionLeaderEpoch: epoch, producerId: epoch, producerEpoch: 0, baseSequence: 0, }, NOW + epoch * (PRODUCER_EXPIRY_MS + 1));
+    for (const epoch of [1, 2, 3])
+      append(
+        state,
+        2,
+        { partitionLeaderEpoch: epoch, producerId: epoch, producerEpoch: 0, baseSequence: 0 },
+        NOW + epoch * (PRODUCER_EXPIRY_MS + 1),
+      );
     evolveTruncated(state, 4);
     expect(state.epochs.map(({ epoch }) => epoch)).toEqual([1, 2]);
     expect(state.endOffset).toBe(4);

@@ -61,7 +61,12 @@ export function leaderEpoch(state: PartitionState): number {
  * Refuses with RECORD_TOO_LARGE, INVALID_RECORD (control batches are the broker's own), TOO_MANY_PRODUCERS and the
  * sequence errors of {@link decideSequence}.
  */
-export function decideAppend(state: PartitionState, batch: BatchHeader, nowMs: number, limits: PartitionLimits): AppendDecision {
+export function decideAppend(
+  state: PartitionState,
+  batch: BatchHeader,
+  nowMs: number,
+  limits: PartitionLimits,
+): AppendDecision {
   if (batch.sizeBytes > limits.maxBatchBytes) {
     return refused('RECORD_TOO_LARGE', `the batch has ${batch.sizeBytes} bytes, the limit is ${limits.maxBatchBytes}`);
   }
@@ -79,7 +84,10 @@ export function decideAppend(state: PartitionState, batch: BatchHeader, nowMs: n
     if (!state.producers.has(batch.producerId) && state.producers.size >= limits.maxProducers) {
       expireProducers(state, nowMs);
       if (state.producers.size >= limits.maxProducers) {
-        return refused('TOO_MANY_PRODUCERS', `${limits.maxProducers} producers wrote to this partition within a day, which is its limit`);
+        return refused(
+          'TOO_MANY_PRODUCERS',
+          `${limits.maxProducers} producers wrote to this partition within a day, which is its limit`,
+        );
       }
     }
   }
@@ -95,7 +103,10 @@ export function decideAppend(state: PartitionState, batch: BatchHeader, nowMs: n
  * @param seenAtMs the broker's clock, from which the producer's expiry counts; the batch's timestamps are the client's to choose
  */
 export function evolveAppend(state: PartitionState, batch: BatchHeader, baseOffset: number, seenAtMs: number): void {
-  assert(baseOffset >= state.endOffset, `batch at ${baseOffset} below end offset ${state.endOffset} of ${state.partition}`);
+  assert(
+    baseOffset >= state.endOffset,
+    `batch at ${baseOffset} below end offset ${state.endOffset} of ${state.partition}`,
+  );
   if (state.epochs.length === 0 || leaderEpoch(state) < batch.partitionLeaderEpoch) {
     state.epochs.push({ epoch: batch.partitionLeaderEpoch, startOffset: baseOffset });
   }
@@ -119,7 +130,8 @@ export function evolveTruncated(state: PartitionState, endOffset: number): void 
 export function evolveDeletedBefore(state: PartitionState, offset: number): void {
   state.logStartOffset = Math.max(state.logStartOffset, offset);
   state.endOffset = Math.max(state.endOffset, state.logStartOffset);
-  while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset) state.epochs.shift();
+  while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset)
+    state.epochs.shift();
 }
 
 /** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}. */

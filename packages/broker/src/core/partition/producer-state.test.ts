@@ -40,7 +40,13 @@ describe('a known producer', () => {
 
   it('gets the first offset again for each of its last five batches', () => {
     const state = given([0], [10], [20], [30], [40], [50]);
-    for (const [sequence, baseOffset] of [[10, 110], [20, 120], [30, 130], [40, 140], [50, 150]] as const) {
+    for (const [sequence, baseOffset] of [
+      [10, 110],
+      [20, 120],
+      [30, 130],
+      [40, 140],
+      [50, 150],
+    ] as const) {
       expect(decideSequence(state, claim(sequence))).toEqual({ kind: 'duplicate', baseOffset });
     }
   });
@@ -51,11 +57,17 @@ describe('a known producer', () => {
   });
 
   it('is refused when it repeats with other bounds', () => {
-    expect(decideSequence(given([0]), claim(0, 5))).toMatchObject({ kind: 'refused', code: 'DUPLICATE_SEQUENCE_NUMBER' });
+    expect(decideSequence(given([0]), claim(0, 5))).toMatchObject({
+      kind: 'refused',
+      code: 'DUPLICATE_SEQUENCE_NUMBER',
+    });
   });
 
   it('is refused when it skips', () => {
-    expect(decideSequence(given([0]), claim(11))).toMatchObject({ kind: 'refused', code: 'OUT_OF_ORDER_SEQUENCE_NUMBER' });
+    expect(decideSequence(given([0]), claim(11))).toMatchObject({
+      kind: 'refused',
+      code: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
+    });
   });
 
   it('wraps its sequence from 2³¹−1 to 0', () => {
@@ -77,6 +89,9 @@ describe('a known producer', () => {
   });
 
   it('is fenced when it comes with an old epoch', () => {
-    expect(decideSequence(given([0, 10, 3]), claim(0, 10, 2))).toMatchObject({ kind: 'refused', code: 'INVALID_PRODUCER_EPOCH' });
+    expect(decideSequence(given([0, 10, 3]), claim(0, 10, 2))).toMatchObject({
+      kind: 'refused',
+      code: 'INVALID_PRODUCER_EPOCH',
+    });
   });
 });

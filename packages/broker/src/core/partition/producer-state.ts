@@ -51,21 +51,34 @@ export function advanceSequence(sequence: number, count: number): number {
 export function decideSequence(state: ProducerState | undefined, claim: ProducerClaim): SequenceDecision {
   const { producerEpoch: epoch, baseSequence: first } = claim;
   if (epoch < 0 || first < 0) {
-    return refused('INVALID_RECORD', `producer ${claim.producerId} sent epoch ${epoch} and sequence ${first}; both must be 0 or more`);
+    return refused(
+      'INVALID_RECORD',
+      `producer ${claim.producerId} sent epoch ${epoch} and sequence ${first}; both must be 0 or more`,
+    );
   }
   if (state === undefined || epoch > state.epoch) {
     // A producer that this partition does not know (any more) may begin anywhere only if it begins.
     if (first === 0) return APPEND;
     return state === undefined
-      ? refused('UNKNOWN_PRODUCER_ID', `producer ${claim.producerId} is not known here, so its sequence must begin at 0, not ${first}`)
-      : refused('OUT_OF_ORDER_SEQUENCE_NUMBER', `producer ${claim.producerId} began epoch ${epoch} at sequence ${first}, expected 0`);
+      ? refused(
+          'UNKNOWN_PRODUCER_ID',
+          `producer ${claim.producerId} is not known here, so its sequence must begin at 0, not ${first}`,
+        )
+      : refused(
+          'OUT_OF_ORDER_SEQUENCE_NUMBER',
+          `producer ${claim.producerId} began epoch ${epoch} at sequence ${first}, expected 0`,
+        );
   }
   if (epoch < state.epoch) {
-    return refused('INVALID_PRODUCER_EPOCH', `producer ${claim.producerId} has epoch ${epoch}, but epoch ${state.epoch} is in force`);
+    return refused(
+      'INVALID_PRODUCER_EPOCH',
+      `producer ${claim.producerId} has epoch ${epoch}, but epoch ${state.epoch} is in force`,
+    );
   }
   const last = advanceSequence(first, claim.recordCount - 1);
   for (const batch of state.batches) {
-    if (batch.firstSequence === first && batch.lastSequence === last) return { kind: 'duplicate', baseOffset: batch.baseOffset };
+    if (batch.firstSequence === first && batch.lastSequence === last)
+      return { kind: 'duplicate', baseOffset: batch.baseOffset };
   }
   const newest = state.batches.at(-1);
   const expected = newest === undefined ? 0 : advanceSequence(newest.lastSequence, 1);
@@ -76,7 +89,10 @@ export function decideSequence(state: ProducerState | undefined, claim: Producer
       `producer ${claim.producerId} repeats sequences ${first} to ${last}, which are stored but too old to tell where`,
     );
   }
-  return refused('OUT_OF_ORDER_SEQUENCE_NUMBER', `producer ${claim.producerId} sent sequence ${first}, expected ${expected}`);
+  return refused(
+    'OUT_OF_ORDER_SEQUENCE_NUMBER',
+    `producer ${claim.producerId} sent sequence ${first}, expected ${expected}`,
+  );
 }
 
 /** Writes an accepted batch into the producer's state. */

@@ -80,7 +80,10 @@ export function checkCreateTopic(registry: TopicRegistry, request: CreateTopic):
   const nameRefusal = checkTopicName(request.name);
   if (nameRefusal !== null) return nameRefusal;
   if (isInternalTopicName(request.name)) {
-    return refuse('INVALID_TOPIC', `topic name ${JSON.stringify(request.name)} begins with "__", which is kept for the broker's own topics`);
+    return refuse(
+      'INVALID_TOPIC',
+      `topic name ${JSON.stringify(request.name)} begins with "__", which is kept for the broker's own topics`,
+    );
   }
   const countRefusal = checkPartitionCount(request.partitionCount);
   if (countRefusal !== null) return countRefusal;
@@ -96,11 +99,18 @@ export function checkCreateTopic(registry: TopicRegistry, request: CreateTopic):
 }
 
 /** Null when the topic may grow to `partitionCount`. */
-export function checkAddPartitions(topic: TopicMetadata, partitionCount: number, allowKeyReorder: boolean): Refusal | null {
+export function checkAddPartitions(
+  topic: TopicMetadata,
+  partitionCount: number,
+  allowKeyReorder: boolean,
+): Refusal | null {
   const countRefusal = checkPartitionCount(partitionCount);
   if (countRefusal !== null) return countRefusal;
   if (partitionCount <= topic.partitionCount) {
-    return refuse('INVALID_PARTITIONS', `topic ${JSON.stringify(topic.name)} has ${topic.partitionCount} partitions; it can only grow beyond that`);
+    return refuse(
+      'INVALID_PARTITIONS',
+      `topic ${JSON.stringify(topic.name)} has ${topic.partitionCount} partitions; it can only grow beyond that`,
+    );
   }
   if (topic.type === 'ordered' && !allowKeyReorder) {
     return refuse(

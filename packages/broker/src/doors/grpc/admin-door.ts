@@ -1,7 +1,14 @@
 /** AdminService: wire messages to the services of topics, groups and offsets, and back. */
 import { create } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
-import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes, type Logger, type PartitionKey } from '@naru/base';
+import {
+  partitionKey,
+  splitPartitionKey,
+  topicIdFromBytes,
+  topicIdToBytes,
+  type Logger,
+  type PartitionKey,
+} from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   AddPartitionsResponseSchema,
@@ -48,10 +55,19 @@ export interface AdminDoorOptions {
   readonly logger: Logger;
 }
 
-export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminService> {
-  const { topics, groups, shard, cluster, logger } = options;
-  /** Runs a call; refusals and errors become Connect's. */
-  async function answer<T>(work: () => Promise<T | Refusal> | T | Refusal): Promise<Exclude<T, Refusal>> {
+type Admin = ServiceImpl<typeof AdminService>;
+type GroupCalls = 'listGroups' | 'describeGroup' | 'resetOffsets' | 'deleteGroup';
+
+export function adminDoor(options: AdminDoorOptions): Admin {
+  const answer = answering(options.logger);
+  return { ...topicCalls(options, answer), ...groupCalls(options, answer) };
+}
+
+/** Runs a call; refusals and errors become Connect's. */
+type Answer = <T>(work: () => Promise<T | Refusal> | T | Refusal) => Promise<Exclude<T, Refusal>>;
+
+function answering(logger: Logger): Answer {
+  return async <T>(work: () => Promise<T | Refusal> | T | Refusal) => {
     try {
       const result = await work();
       if (isRefusal(result)) throw NaruError.from(result);
@@ -59,11 +75,10 @@ export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminSe
     } catch (error) {
       throw logged(toConnectError(error), logger);
     }
-  }
-  /** For calls that answer nothing but a refusal. */
-  const perform = async (work: () => Promise<Refusal | null>): Promise<void> => {
-    await answer(async () => (await work()) ?? true);
   };
+}
+
+function topicCalls({ topics, shard, cluster }: AdminDoorOptions, answer: Answer): Omit<Admin, GroupCalls> {
   const findTopic = (request: DescribeTopicRequest): TopicMetadata | Refusal => {
     const { topic } = request;
     if (topic.case === 'name') return topics.find(topic.value);
@@ -94,7 +109,7 @@ export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminSe
       });
     },
     deleteTopic: async ({ name }) => {
-      await perform(() => topics.delete(name));
+      await answer(async () => (await topics.delete(name)) ?? true);
       return create(DeleteTopicResponseSchema);
     },
     addPartitions: async ({ name, partitionCount, allowKeyReorder }) => {
@@ -102,9 +117,16 @@ export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminSe
       return create(AddPartitionsResponseSchema, { topic: toWireTopic(topic) });
     },
     listOffsets: (request) => answer(() => listOffsets(request, topics, shard)),
+  };
+}
+
+function groupCalls({ topics, groups }: AdminDoorOptions, answer: Answer): Pick<Admin, GroupCalls> {
+  return {
     listGroups: async () => {
       const list = await answer(() => groups.list());
-      return create(ListGroupsResponseSchema, { groups: list.map((entry) => ({ ...entry, topics: [...entry.topics] })) });
+      return create(ListGroupsResponseSchema, {
+        groups: list.map((entry) => ({ ...entry, topics: [...entry.topics] })),
+      });
     },
     describeGroup: ({ groupId }) => answer(() => describeGroup(groupId, groups, topics)),
     resetOffsets: async ({ groupId, topics: names, to, execute }) => {
@@ -124,7 +146,7 @@ export function adminDoor(options: AdminDoorOptions): ServiceImpl<typeof AdminSe
       });
     },
     deleteGroup: async ({ groupId }) => {
-      await perform(() => groups.delete(groupId));
+      await answer(async () => (await groups.delete(groupId)) ?? true);
       return create(DeleteGroupResponseSchema);
     },
   };
@@ -136,7 +158,10 @@ async function listOffsets(request: ListOffsetsRequest, topics: TopicService, sh
   const position = toOffsetPosition(request.position);
   if (position === null) return refuse('INVALID_REQUEST', 'say which offsets to list: beginning, end, or of a time');
   if (request.partitions.length > topic.partitionCount) {
-    return refuse('INVALID_REQUEST', `${request.partitions.length} partitions are asked for, the topic has ${topic.partitionCount}`);
+    return refuse(
+      'INVALID_REQUEST',
+      `${request.partitions.length} partitions are asked for, the topic has ${topic.partitionCount}`,
+    );
   }
   const all = Array.from({ length: topic.partitionCount }, (_, partition) => partition);
   const wanted = request.partitions.length === 0 ? all : request.partitions;
@@ -192,7 +217,9 @@ function byTopic(partitions: readonly PartitionKey[], topics: TopicService): Top
     if (isRefusal(topic)) continue;
     found.set(topic.name, [...(found.get(topic.name) ?? []), partition]);
   }
-  return [...found].map(([topic, numbers]) => create(TopicPartitionsSchema, { topic, partitions: numbers.sort((a, b) => a - b) }));
+  return [...found].map(([topic, numbers]) =>
+    create(TopicPartitionsSchema, { topic, partitions: numbers.sort((a, b) => a - b) }),
+  );
 }
 
 function toWireTopic(topic: TopicMetadata): Topic {

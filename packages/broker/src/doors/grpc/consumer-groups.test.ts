@@ -116,7 +116,10 @@ async function glance({ stream }: Member): Promise<string[]> {
 async function members(): Promise<Record<string, number[]>> {
   const { members: found } = await admin.admin.describeGroup({ groupId: 'payment' });
   return Object.fromEntries(
-    found.map(({ memberId, assigned, revoking }) => [memberId, [...assigned, ...revoking].flatMap(({ partitions }) => partitions).sort()]),
+    found.map(({ memberId, assigned, revoking }) => [
+      memberId,
+      [...assigned, ...revoking].flatMap(({ partitions }) => partitions).sort(),
+    ]),
   );
 }
 
@@ -333,7 +336,10 @@ describe('a group without committed offsets', () => {
   ] as const)('begins at %s', async (_name, position, expected) => {
     await admin.createTopic('orders', 1);
     for (const timestampMs of [100n, 200n, 300n]) {
-      await admin.publisher.publish({ topic: 'orders', records: [{ value: new Uint8Array(1), timestampMs, partition: 0 }] });
+      await admin.publisher.publish({
+        topic: 'orders',
+        records: [{ value: new Uint8Array(1), timestampMs, partition: 0 }],
+      });
     }
     const a = await join('a', start(position));
     const [assigned] = await a.stream.assigned(1);
@@ -417,13 +423,26 @@ describe('a member', () => {
     await admin.publish('orders', 0, ['a', 'b', 'c', 'd', 'e']);
     const a = await join('a');
     const [assigned] = await a.stream.assigned(1);
-    expect(await a.stream.commit(assigned?.partition, 1, [[2, 3], [4, 5]], 'note')).toEqual([]);
+    expect(
+      await a.stream.commit(
+        assigned?.partition,
+        1,
+        [
+          [2, 3],
+          [4, 5],
+        ],
+        'note',
+      ),
+    ).toEqual([]);
     await stopBroker();
     await startBroker(config);
     const again = await join('a');
     const [after] = await again.stream.assigned(1);
     expect(after).toMatchObject({ position: 1n, committedOffset: 1n, metadata: 'note', highWatermark: 5n });
-    expect(after?.finished.map(({ from, to }) => [Number(from), Number(to)])).toEqual([[2, 3], [4, 5]]);
+    expect(after?.finished.map(({ from, to }) => [Number(from), Number(to)])).toEqual([
+      [2, 3],
+      [4, 5],
+    ]);
     const { offsets } = await admin.admin.describeGroup({ groupId: 'payment' });
     expect(offsets[0]).toMatchObject({ committedOffset: 1n, lag: 2n });
   });
@@ -434,7 +453,9 @@ describe('a member', () => {
     const to = { position: { case: 'beginning', value: true } } as const;
     const reset = admin.admin.resetOffsets({ groupId: 'payment', topics: ['orders'], to, execute: true });
     expect(await admin.error(reset)).toMatchObject({ code: 'NON_EMPTY_GROUP' });
-    expect(await admin.error(admin.admin.deleteGroup({ groupId: 'payment' }))).toMatchObject({ code: 'NON_EMPTY_GROUP' });
+    expect(await admin.error(admin.admin.deleteGroup({ groupId: 'payment' }))).toMatchObject({
+      code: 'NON_EMPTY_GROUP',
+    });
   });
 });
 

@@ -10,7 +10,7 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import type { Logger } from '@naru/base';
+import { toError, type Logger } from '@naru/base';
 import { ERRORS, NaruError, type Refusal } from '@naru/protocol';
 import { frameOf, GrpcFrameReader } from '@naru/protocol/grpc-frames';
 import { ErrorSchema } from '@naru/protocol/proto';
@@ -26,7 +26,10 @@ export interface StreamMethod {
 }
 
 /** Messages out of bytes. @throws NaruError INVALID_REQUEST for bytes that are no such message */
-export async function* decoded<Desc extends DescMessage>(schema: Desc, messages: AsyncIterable<Uint8Array>): AsyncIterable<MessageShape<Desc>> {
+export async function* decoded<Desc extends DescMessage>(
+  schema: Desc,
+  messages: AsyncIterable<Uint8Array>,
+): AsyncIterable<MessageShape<Desc>> {
   for await (const bytes of messages) yield decode(schema, bytes);
 }
 
@@ -34,7 +37,9 @@ function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Mess
   try {
     return fromBinary(schema, bytes);
   } catch (error) {
-    throw new NaruError('INVALID_REQUEST', `a message is no ${schema.typeName}: ${(error as Error).message}`, { cause: error });
+    throw new NaruError('INVALID_REQUEST', `a message is no ${schema.typeName}: ${(error as Error).message}`, {
+      cause: error,
+    });
   }
 }
 
@@ -116,7 +121,7 @@ class IncomingMessages implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8
   #taker: ((result: IteratorResult<Uint8Array>) => void) | null = null;
   #failTaker: ((error: unknown) => void) | null = null;
   #ended = false;
-  #error: unknown = null;
+  #error: Error | null = null;
 
   constructor(stream: ServerHttp2Stream, maxMessageBytes: number) {
     this.#stream = stream;
@@ -131,7 +136,9 @@ class IncomingMessages implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8
       }
     });
     stream.on('end', () => {
-      const torn = reader.isBetweenMessages ? null : new NaruError('INVALID_REQUEST', 'the stream ended inside a message');
+      const torn = reader.isBetweenMessages
+        ? null
+        : new NaruError('INVALID_REQUEST', 'the stream ended inside a message');
       this.#end(torn);
     });
     stream.on('close', () => this.#end(new NaruError('NETWORK', 'the client is gone')));
@@ -148,7 +155,7 @@ class IncomingMessages implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8
       if (this.#waitingBytes < MAX_WAITING_BYTES && this.#stream.isPaused()) this.#stream.resume();
       return Promise.resolve({ done: false, value: message });
     }
-    if (this.#error !== null) return Promise.reject(this.#error as Error);
+    if (this.#error !== null) return Promise.reject(this.#error);
     if (this.#ended) return Promise.resolve({ done: true, value: undefined });
     return new Promise((resolve, reject) => {
       this.#taker = resolve;
@@ -178,7 +185,7 @@ class IncomingMessages implements AsyncIterable<Uint8Array>, AsyncIterator<Uint8
   #end(error: unknown): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#error = error;
+    this.#error = error === null ? null : toError(error);
     const taker = this.#taker;
     this.#taker = null;
     if (taker === null) return;

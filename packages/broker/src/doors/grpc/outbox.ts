@@ -4,11 +4,13 @@
  * It has no limit of its own: whoever takes the requests that it answers takes no more of them while too much waits here
  * ({@link Outbox.length}, {@link Outbox.emptied}).
  */
+import { toError } from '@naru/base';
+
 export class Outbox<T> implements AsyncIterable<T> {
   #items: T[] = [];
   #wake: (() => void) | null = null;
   #ended = false;
-  #error: unknown = null;
+  #error: Error | null = null;
   #onEmptied: (() => void)[] = [];
 
   get length(): number {
@@ -25,7 +27,7 @@ export class Outbox<T> implements AsyncIterable<T> {
   end(error: unknown = null): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#error = error;
+    this.#error = error === null ? null : toError(error);
     this.#wake?.();
     for (const resume of this.#onEmptied.splice(0)) resume();
   }

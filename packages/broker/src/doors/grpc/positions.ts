@@ -1,6 +1,13 @@
 /** Start positions and partitions of the wire as the runtime's. */
 import { create } from '@bufbuild/protobuf';
-import { partitionKey, splitPartitionKey, toSafeInteger, topicIdFromBytes, topicIdToBytes, type PartitionKey } from '@naru/base';
+import {
+  partitionKey,
+  splitPartitionKey,
+  toSafeInteger,
+  topicIdFromBytes,
+  topicIdToBytes,
+  type PartitionKey,
+} from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { PartitionRefSchema, type PartitionRef, type StartPosition } from '@naru/protocol/proto';
 import type { OffsetPosition } from '../../runtime/commands.ts';

@@ -62,15 +62,13 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
 
   async publish(request: PublishRequest): Promise<PublishResponse> {
     try {
-      const records = request.records.map(
-        (record): PlainRecord => ({
-          key: record.key ?? null,
-          value: record.value ?? null,
-          headers: record.headers.map(({ key, value }) => ({ key, value: value ?? null })),
-          partition: record.partition ?? null,
-          timestampMs: record.timestampMs === undefined ? null : Number(record.timestampMs),
-        }),
-      );
+      const records = request.records.map((record): PlainRecord => ({
+        key: record.key ?? null,
+        value: record.value ?? null,
+        headers: record.headers.map(({ key, value }) => ({ key, value: value ?? null })),
+        partition: record.partition ?? null,
+        timestampMs: record.timestampMs === undefined ? null : Number(record.timestampMs),
+      }));
       const results = await this.#options.publish.publish(request.topic, records);
       if (isRefusal(results)) throw NaruError.from(results);
       return create(PublishResponseSchema, {
@@ -89,7 +87,10 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     }
   }
 
-  async *publishStream(requests: AsyncIterable<PublishStreamRequest>, context: HandlerContext): AsyncIterable<PublishStreamResponse> {
+  async *publishStream(
+    requests: AsyncIterable<PublishStreamRequest>,
+    context: HandlerContext,
+  ): AsyncIterable<PublishStreamResponse> {
     try {
       yield* this.#serve(requests, context.signal);
     } catch (error) {
@@ -108,14 +109,21 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     };
   }
 
-  async *#serve(requests: AsyncIterable<PublishStreamRequest>, signal: AbortSignal): AsyncIterable<PublishStreamResponse> {
+  async *#serve(
+    requests: AsyncIterable<PublishStreamRequest>,
+    signal: AbortSignal,
+  ): AsyncIterable<PublishStreamResponse> {
     const acks = new Outbox<PublishAck>();
     this.#streams.add(acks);
-    const session = new ProducerSession(this.#options.shard, this.#inFlight, ({ correlationId, baseOffset, refusal }) => {
-      const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
-      acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
-      if (finished && session.inFlight === 0) acks.end();
-    });
+    const session = new ProducerSession(
+      this.#options.shard,
+      this.#inFlight,
+      ({ correlationId, baseOffset, refusal }) => {
+        const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
+        acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
+        if (finished && session.inFlight === 0) acks.end();
+      },
+    );
     let finished = false;
     const iterator = requests[Symbol.asyncIterator]();
     try {
@@ -143,7 +151,8 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   async #open(iterator: AsyncIterator<PublishStreamRequest>): Promise<PublishStreamResponse> {
     const first = await iterator.next();
     const message = first.done === true ? undefined : first.value.message;
-    if (message?.case !== 'open') throw new NaruError('INVALID_REQUEST', 'the first message of a publish stream must be `open`');
+    if (message?.case !== 'open')
+      throw new NaruError('INVALID_REQUEST', 'the first message of a publish stream must be `open`');
     const { producerId } = message.value;
     const { maxBatchBytes, producerIds } = this.#options;
     return create(PublishStreamResponseSchema, {
@@ -165,7 +174,8 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   ): Promise<void> {
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
       const { message } = next.value;
-      if (message.case !== 'batch') throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
+      if (message.case !== 'batch')
+        throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
       const { correlationId, topicId, partition, records } = message.value;
       session.take(correlationId, topicId, partition, records);
       for (let ready = session.ready(); ready !== null; ready = session.ready()) await ready;

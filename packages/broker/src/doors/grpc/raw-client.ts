@@ -2,7 +2,13 @@
  * A client without an SDK, for tests of the doors: one connection, plain calls, and streams whose every message the test
  * sends and takes itself. Waits for messages, never for time.
  */
-import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders } from 'node:http2';
+import {
+  connect,
+  constants,
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  type IncomingHttpHeaders,
+} from 'node:http2';
 import {
   create,
   fromBinary,
@@ -81,8 +87,11 @@ export class RawStream<I extends DescMessage, O extends DescMessage, Response ex
       this.#stream.on('close', () => {
         const status = trailers['grpc-status'];
         const names = ['grpc-status', 'grpc-message', 'grpc-status-details-bin'];
-        const headers = new Headers(names.flatMap((name) => (trailers[name] === undefined ? [] : [[name, String(trailers[name])]])));
-        this.#failure ??= status === undefined ? new Error('the stream broke off') : (findTrailerError(headers) ?? null);
+        const headers = new Headers(
+          names.flatMap((name) => (trailers[name] === undefined ? [] : [[name, String(trailers[name])]])),
+        );
+        this.#failure ??=
+          status === undefined ? new Error('the stream broke off') : (findTrailerError(headers) ?? null);
         this.#isOver = true;
         this.#changed();
         resolve(this.#failure);
@@ -213,7 +222,10 @@ export class RawClient {
   }
 
   /** Joins at once. */
-  subscribe(join: MessageInitShape<typeof SubscribeRequestSchema>['message'] & { case: 'join' }, reads = true): RawSubscriber {
+  subscribe(
+    join: MessageInitShape<typeof SubscribeRequestSchema>['message'] & { case: 'join' },
+    reads = true,
+  ): RawSubscriber {
     const stream = new RawSubscriber(this, reads);
     stream.send(join);
     return stream;
@@ -229,7 +241,11 @@ export class RawClient {
   }
 }
 
-export class RawPublisher extends RawStream<typeof PublishStreamRequestSchema, typeof PublishStreamResponseSchema, PublishStreamResponse> {
+export class RawPublisher extends RawStream<
+  typeof PublishStreamRequestSchema,
+  typeof PublishStreamResponseSchema,
+  PublishStreamResponse
+> {
   constructor(client: RawClient, reads: boolean) {
     super(client.session, PublisherService.method.publishStream, reads);
   }
@@ -254,7 +270,11 @@ export class RawPublisher extends RawStream<typeof PublishStreamRequestSchema, t
   }
 }
 
-export class RawSubscriber extends RawStream<typeof SubscribeRequestSchema, typeof SubscribeResponseSchema, SubscribeResponse> {
+export class RawSubscriber extends RawStream<
+  typeof SubscribeRequestSchema,
+  typeof SubscribeResponseSchema,
+  SubscribeResponse
+> {
   #nextId = 1;
 
   constructor(client: RawClient, reads: boolean) {
@@ -281,7 +301,9 @@ export class RawSubscriber extends RawStream<typeof SubscribeRequestSchema, type
   ): Promise<string[]> {
     const commitId = this.#nextId++;
     const ranges = finished.map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) }));
-    const partitions = [{ ...(partition === undefined ? {} : { partition }), offset: BigInt(offset), finished: ranges, metadata }];
+    const partitions = [
+      { ...(partition === undefined ? {} : { partition }), offset: BigInt(offset), finished: ranges, metadata },
+    ];
     this.send({ case: 'commit', value: { commitId, partitions } });
     const { errors } = await this.take('committed');
     return errors.map(({ error }) => error?.code ?? '');

@@ -66,7 +66,10 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
     for (const session of this.#sessions) session.shutDown();
   }
 
-  async *subscribe(requests: AsyncIterable<SubscribeRequest>, context: HandlerContext): AsyncIterable<SubscribeResponse> {
+  async *subscribe(
+    requests: AsyncIterable<SubscribeRequest>,
+    context: HandlerContext,
+  ): AsyncIterable<SubscribeResponse> {
     try {
       for await (const event of this.#serve(requests, this.#options.peerOf(context), context.signal)) {
         yield create(SubscribeResponseSchema, { message: toWire(event) });
@@ -95,7 +98,8 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
     try {
       const first = await iterator.next();
       const message = first.done === true ? undefined : first.value.message;
-      if (message?.case !== 'join') throw new NaruError('INVALID_REQUEST', 'the first message of a subscription must be `join`');
+      if (message?.case !== 'join')
+        throw new NaruError('INVALID_REQUEST', 'the first message of a subscription must be `join`');
       const emit = (event: SessionEvent): void => {
         if (event.type === 'ended') outbox.end(event.error);
         else outbox.push(event);
@@ -155,7 +159,10 @@ async function serve(
   for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
     if (outbox.length >= MAX_UNREAD_EVENTS) await outbox.emptied();
     if (running.size >= MAX_CONCURRENT_REQUESTS) {
-      throw new NaruError('INVALID_REQUEST', `${MAX_CONCURRENT_REQUESTS} requests are unanswered, which is the limit: wait for answers`);
+      throw new NaruError(
+        'INVALID_REQUEST',
+        `${MAX_CONCURRENT_REQUESTS} requests are unanswered, which is the limit: wait for answers`,
+      );
     }
     const { message } = next.value;
     switch (message.case) {
@@ -169,7 +176,9 @@ async function serve(
             message.value.partitions.map((entry) => ({
               partition: toPartitionKey(entry.partition),
               offset: wireInteger(entry.offset, 'an offset'),
-              finished: entry.finished.map(({ from, to }) => [wireInteger(from, 'an offset'), wireInteger(to, 'an offset')] as const),
+              finished: entry.finished.map(
+                ({ from, to }) => [wireInteger(from, 'an offset'), wireInteger(to, 'an offset')] as const,
+              ),
               metadata: entry.metadata,
             })),
           ),
@@ -233,7 +242,8 @@ type WireMessage = NonNullable<MessageInitShape<typeof SubscribeResponseSchema>[
 type Said = Exclude<SessionEvent, { type: 'ended' }>;
 
 function toPieces(event: Said): Uint8Array[] {
-  if (event.type !== 'records') return [toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { message: toWire(event) }))];
+  if (event.type !== 'records')
+    return [toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { message: toWire(event) }))];
   const parts = event.partitions.map(({ partition, batches, highWatermark }) => {
     const { topicId, partition: number } = splitPartitionKey(partition);
     return { topicId: topicIdToBytes(topicId), partition: number, batches, highWatermark };
@@ -272,7 +282,10 @@ function toWire(event: Said): WireMessage {
       return { case: 'records', value: { pollId: event.pollId, partitions } };
     }
     case 'committed': {
-      const errors = event.errors.map(({ partition, refusal }) => ({ partition: toPartitionRef(partition), error: toErrorMessage(refusal) }));
+      const errors = event.errors.map(({ partition, refusal }) => ({
+        partition: toPartitionRef(partition),
+        error: toErrorMessage(refusal),
+      }));
       return { case: 'committed', value: { commitId: event.commitId, errors } };
     }
     case 'position-reset':
@@ -281,7 +294,10 @@ function toWire(event: Said): WireMessage {
         value: { partition: toPartitionRef(event.partition), from: BigInt(event.from), to: BigInt(event.to) },
       };
     case 'partition-failed':
-      return { case: 'partitionFailed', value: { partition: toPartitionRef(event.partition), error: toErrorMessage(event.refusal) } };
+      return {
+        case: 'partitionFailed',
+        value: { partition: toPartitionRef(event.partition), error: toErrorMessage(event.refusal) },
+      };
     case 'left':
       return { case: 'left', value: {} };
   }

@@ -11,14 +11,23 @@ export function toErrorMessage(refusal: Refusal): ErrorMessage {
 
 /** What a client is told of an error. Unknown ones become INTERNAL, without their insides. */
 export function toRefusal(error: unknown): Refusal {
-  return error instanceof NaruError ? error.toRefusal() : { code: 'INTERNAL', message: 'the broker failed; see its log' };
+  return error instanceof NaruError
+    ? error.toRefusal()
+    : { code: 'INTERNAL', message: 'the broker failed; see its log' };
 }
 
 export function toConnectError(error: unknown): ConnectError {
   if (error instanceof ConnectError) return error;
   const refusal = toRefusal(error);
+  // oxlint-disable-next-line typescript/no-unsafe-enum-assignment -- the table holds gRPC's numbers, which are Code's
   const code = ERRORS[refusal.code].grpc as Code;
-  return new ConnectError(refusal.message, code, undefined, [{ desc: ErrorSchema, value: toErrorMessage(refusal) }], error);
+  return new ConnectError(
+    refusal.message,
+    code,
+    undefined,
+    [{ desc: ErrorSchema, value: toErrorMessage(refusal) }],
+    error,
+  );
 }
 
 /** Logs what a client is told only that it happened. Returns the error, to be thrown. */

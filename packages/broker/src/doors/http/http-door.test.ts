@@ -68,10 +68,19 @@ describe('the pages', () => {
 describe('the services over HTTP/1.1', () => {
   it('create a topic, publish and describe as JSON', async () => {
     const created = await call('AdminService/CreateTopic', { name: 'orders', partitionCount: 1 });
-    expect(created).toMatchObject({ status: 200, body: { topic: { name: 'orders', partitionCount: 1, type: 'TOPIC_TYPE_ORDERED' } } });
+    expect(created).toMatchObject({
+      status: 200,
+      body: { topic: { name: 'orders', partitionCount: 1, type: 'TOPIC_TYPE_ORDERED' } },
+    });
     const value = Buffer.from('{"id":1}').toString('base64');
-    const published = await call('PublisherService/Publish', { topic: 'orders', records: [{ key: 'YQ==', value }, { value }] });
-    expect(published).toMatchObject({ status: 200, body: { results: [{ requestId: expect.any(String) }, { offset: '1' }] } });
+    const published = await call('PublisherService/Publish', {
+      topic: 'orders',
+      records: [{ key: 'YQ==', value }, { value }],
+    });
+    expect(published).toMatchObject({
+      status: 200,
+      body: { results: [{ requestId: expect.any(String) }, { offset: '1' }] },
+    });
     const described = await call('AdminService/DescribeTopic', { name: 'orders' });
     expect(described.body).toMatchObject({ partitions: [{ highWatermark: '2' }] });
   });
@@ -86,9 +95,14 @@ describe('the services over HTTP/1.1', () => {
 
 it('connections that wait between two requests do not delay the closing of the broker', async () => {
   const socketOf = await new Promise<{ closed: Promise<void> }>((resolve) => {
-    const asked = request({ ...broker.address, path: '/healthz', headers: { connection: 'keep-alive' } }, (response) => {
-      response.resume().on('end', () => resolve({ closed: new Promise((done) => asked.socket?.on('close', () => done())) }));
-    });
+    const asked = request(
+      { ...broker.address, path: '/healthz', headers: { connection: 'keep-alive' } },
+      (response) => {
+        response
+          .resume()
+          .on('end', () => resolve({ closed: new Promise((done) => asked.socket?.on('close', () => done())) }));
+      },
+    );
     asked.end();
   });
   const startMs = performance.now();

@@ -3,7 +3,12 @@
  * and the few plain pages that operators and orchestrators ask for.
  */
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
-import { createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
+import {
+  createServer as createHttp2Server,
+  type Http2ServerRequest,
+  type Http2ServerResponse,
+  type ServerHttp2Session,
+} from 'node:http2';
 import type { Socket } from 'node:net';
 import { createConnectRouter, createContextKey, createContextValues, type ConnectRouter } from '@connectrpc/connect';
 import {
@@ -156,6 +161,10 @@ function servePage(path: string, method: string, response: Response, pages: Http
 
 function send(response: Response, status: number, contentType: string, text: string): void {
   // Both kinds of response have the same method, with overloads that TypeScript cannot unite.
-  (response as ServerResponse).writeHead(status, { 'content-type': contentType, 'content-length': Buffer.byteLength(text), 'cache-control': 'no-store' });
+  (response as ServerResponse).writeHead(status, {
+    'content-type': contentType,
+    'content-length': Buffer.byteLength(text),
+    'cache-control': 'no-store',
+  });
   response.end(text);
 }

@@ -25,26 +25,26 @@ export class MetricsPage {
   }
 
   #add(name: string, help: string, kind: Measurement['kind'], read: () => number): void {
-    const registers = [this.#registry];
-    if (kind === 'gauge') {
-      new Gauge({
-        name,
-        help,
-        registers,
-        collect() {
-          this.set(read());
-        },
-      });
-      return;
-    }
-    new Counter({
-      name,
-      help,
-      registers,
-      collect() {
-        this.reset();
-        this.inc(read());
-      },
-    });
+    const registers: Registry[] = [];
+    const metric =
+      kind === 'gauge'
+        ? new Gauge({
+            name,
+            help,
+            registers,
+            collect() {
+              this.set(read());
+            },
+          })
+        : new Counter({
+            name,
+            help,
+            registers,
+            collect() {
+              this.reset();
+              this.inc(read());
+            },
+          });
+    this.#registry.registerMetric(metric);
   }
 }

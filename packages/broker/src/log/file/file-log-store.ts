@@ -8,7 +8,7 @@
  * for room, it never fails for it; after a failure of the disk the store is offline, with reads going on.
  */
 import type { Clock, Disk, Logger, PartitionKey, Random, Timers } from '@naru/base';
-import { assert, silentLogger } from '@naru/base';
+import { assert, silentLogger, toError } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { checkAppendEntry, unknownPartition } from '../append-entry.ts';
 import type {
@@ -459,5 +459,5 @@ class FileLogStore implements LogStore {
 }
 
 function rejected(error: unknown): Promise<never> {
-  return Promise.reject(error instanceof Error ? error : new Error(String(error)));
+  return Promise.reject(toError(error));
 }

@@ -12,7 +12,7 @@
  * - After a failed write nothing is written any more (a failed sync is never tried again).
  */
 import type { Clock } from '@naru/base';
-import { assert } from '@naru/base';
+import { assert, toError } from '@naru/base';
 import type { JournalFile, JournalFiles } from './journal-files.ts';
 import type { JournalOperation } from './journal-frame.ts';
 import {
@@ -142,7 +142,7 @@ export class Journal<T extends JournalOperation> {
       try {
         await this.#write(operations);
       } catch (error) {
-        this.#failure ??= error instanceof Error ? error : new Error(String(error));
+        this.#failure ??= toError(error);
         this.#rejectAll(operations);
         return;
       }
