@@ -29,7 +29,7 @@ export class BrokerProcess {
   async start(signal: AbortSignal): Promise<number> {
     const startedMs = performance.now();
     const command = ['start', '--port', String(this.#port), '--data', this.#directory, '-o', 'json'];
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', NARU, ...command], {
+    const child = spawn(process.execPath, [...process.execArgv, NARU, ...command], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#child = child;

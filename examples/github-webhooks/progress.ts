@@ -25,6 +25,7 @@ export class Progress {
   readonly #startedMs = performance.now();
   readonly #timer: NodeJS.Timeout;
   #drawnLines = 0;
+  #isStopped = false;
   /** About a second ago, for the rates. */
   #before: { readonly atMs: number; readonly counts: readonly number[] } = { atMs: this.#startedMs, counts: [] };
   #rates: readonly number[] = [];
@@ -38,6 +39,7 @@ export class Progress {
 
   /** Something happened that is worth a line of its own. */
   say(text: string): void {
+    if (this.#isStopped) return;
     this.#erase();
     this.#stream.write(`${seconds(performance.now() - this.#startedMs)}  ${text}\n`);
     if (this.#stream.isTTY) this.#draw();
@@ -46,6 +48,7 @@ export class Progress {
   /** Draws for the last time. */
   stop(): void {
     clearInterval(this.#timer);
+    this.#isStopped = true;
     this.#draw();
   }
 

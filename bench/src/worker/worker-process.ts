@@ -53,7 +53,7 @@ export class WorkerProcess<N extends RoleName = RoleName> {
   ): Promise<WorkerProcess<N>> {
     const { title } = settings;
     const child = fork(MAIN, [role, JSON.stringify(options ?? null)], {
-      execArgv: ['--disable-warning=ExperimentalWarning'],
+      execArgv: process.execArgv,
       serialization: 'advanced',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });

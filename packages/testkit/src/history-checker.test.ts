@@ -15,7 +15,12 @@ function fourStored(): HistoryChecker {
 }
 
 function poll(history: HistoryChecker, member: string, values: readonly number[]): void {
-  history.polled('drain', member, P, values.map((value) => ({ offset: value - 1, value })));
+  history.polled(
+    'drain',
+    member,
+    P,
+    values.map((value) => ({ offset: value - 1, value })),
+  );
 }
 
 function kindsOf(report: HistoryReport): ViolationKind[] {
@@ -51,7 +56,10 @@ describe('a history without a fault', () => {
     history.sending('publisher', [1, 2]);
     history.acknowledged(1, P, 0);
     history.acknowledged(2, P, 2);
-    history.polled('drain', 'a', P, [{ offset: 0, value: 1 }, { offset: 2, value: 2 }]);
+    history.polled('drain', 'a', P, [
+      { offset: 0, value: 1 },
+      { offset: 2, value: 2 },
+    ]);
     expect(history.check(['drain']).violations).toEqual([]);
   });
 
@@ -67,7 +75,12 @@ describe('a history without a fault', () => {
     const history = new HistoryChecker();
     history.sending('one', [1, 2]);
     history.sending('two', [3, 4]);
-    history.polled('drain', 'a', P, [3, 1, 4, 2].map((value, offset) => ({ offset, value })));
+    history.polled(
+      'drain',
+      'a',
+      P,
+      [3, 1, 4, 2].map((value, offset) => ({ offset, value })),
+    );
     expect(history.check(['drain']).violations).toEqual([]);
   });
 });
@@ -159,7 +172,10 @@ const planted: Record<ViolationKind, { history: () => HistoryChecker }> = {
     history: () => {
       const history = new HistoryChecker();
       history.sending('publisher', [1, 2]);
-      history.polled('drain', 'a', P, [{ offset: 0, value: 2 }, { offset: 1, value: 1 }]);
+      history.polled('drain', 'a', P, [
+        { offset: 0, value: 2 },
+        { offset: 1, value: 1 },
+      ]);
       return history;
     },
   },
@@ -168,7 +184,10 @@ const planted: Record<ViolationKind, { history: () => HistoryChecker }> = {
       const history = new HistoryChecker();
       history.sending('publisher', [1]);
       history.sending('publisher', [2]);
-      history.polled('drain', 'a', P, [{ offset: 0, value: 2 }, { offset: 1, value: 1 }]);
+      history.polled('drain', 'a', P, [
+        { offset: 0, value: 2 },
+        { offset: 1, value: 1 },
+      ]);
       return history;
     },
   },
@@ -184,7 +203,12 @@ describe('a planted fault', () => {
   test('is told for the group that missed the value', () => {
     const history = fourStored();
     poll(history, 'a', [1, 2, 3, 4]);
-    history.polled('audit', 'b', P, [1, 2, 4].map((value) => ({ offset: value - 1, value })));
+    history.polled(
+      'audit',
+      'b',
+      P,
+      [1, 2, 4].map((value) => ({ offset: value - 1, value })),
+    );
     const report = history.check(['drain', 'audit']);
     expect(report.counts).toEqual({ unseen: 1, 'int-poll-skip': 1 });
     expect(report.violations.map(({ message }) => message).join()).toContain('was not read by audit');

@@ -220,7 +220,10 @@ export class HistoryChecker {
     } else if (state.place.partition !== partition || state.place.offset !== offset) {
       // Told once for a place: a second reader sees the same.
       if (there !== value) {
-        this.#violation('duplicate', `${value} is at ${state.place.partition}/${state.place.offset} and ${partition}/${offset}`);
+        this.#violation(
+          'duplicate',
+          `${value} is at ${state.place.partition}/${state.place.offset} and ${partition}/${offset}`,
+        );
       }
     }
   }
@@ -243,7 +246,10 @@ export class HistoryChecker {
       for (let offset = after + 1; offset < before; offset++) {
         const value = log?.get(offset);
         if (value === undefined) continue;
-        this.#violation(kind, `${member} polled ${partition}/${before} after ${after} and left out ${offset} (${value})`);
+        this.#violation(
+          kind,
+          `${member} polled ${partition}/${before} after ${after} and left out ${offset} (${value})`,
+        );
         break;
       }
     }

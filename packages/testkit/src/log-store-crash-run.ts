@@ -192,6 +192,8 @@ class CrashRun {
   async #checkRunning(store: LogStore): Promise<void> {
     const expected = this.#latest;
     const disk = this.#disk;
+    // What was submitted while there was no room waits for a checkpoint.
+    if (store.capacity().state === 'busy') void this.#guard(store.checkpoint(this.#snapshot()));
     while (this.#acknowledged < this.#operations.length && !disk.isCut) await pause(1);
     if (disk.isCut) return;
     const difference = await expected.differenceFromStore(store, READ_BYTES);

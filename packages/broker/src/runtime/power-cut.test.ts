@@ -64,7 +64,7 @@ async function run(seed: number, honoursDsync: boolean, report: Report): Promise
       for (let wait = 0; wait < 2_000 && isLast && !workload.isQuiet && workload.failure === null; wait++)
         await turn(clock, 1);
     }
-    if (workload.failure !== null) throw workload.failure;
+    if (workload.failure !== null) throw workload.failure as Error;
     report.checkpoints += store.metrics().checkpoints;
     if (isLast) {
       expect(workload.isQuiet, 'everything is acknowledged in the end').toBe(true);

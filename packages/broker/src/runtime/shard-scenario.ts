@@ -85,7 +85,10 @@ export class ShardScenario {
   private constructor(options: ShardScenarioOptions) {
     const { store, time, leaderEpoch = 0, limits, groupLimits, through } = options;
     this.shard = new Shard({
-      ...{ store, limits, groupLimits, leaderEpoch },
+      store,
+      limits,
+      groupLimits,
+      leaderEpoch,
       clock: time,
       timers: time,
       logger: silentLogger,
@@ -125,7 +128,8 @@ export class ShardScenario {
 
   fetch(offsets: Readonly<Record<number, number>>, options: Partial<FetchCommand> = {}): Promise<FetchReply> {
     const partitions = Object.entries(offsets).map(([partition, offset]) => ({
-      ...{ partition: keyOf(Number(partition)), offset },
+      partition: keyOf(Number(partition)),
+      offset,
       maxBytes: 1_000_000,
     }));
     const fetchId = this.#nextFetchId++;
@@ -148,14 +152,24 @@ export class ShardScenario {
 
   async group<C extends GroupCommand>(command: C): Promise<GroupReplies[C['type']]> {
     const envelope: GroupCommandEnvelope<C> = { type: 'group', command };
-    return (await this.ask(envelope)) as GroupReplies[C['type']];
+    const reply: unknown = await this.ask(envelope);
+    return reply as GroupReplies[C['type']];
   }
 
   join(memberId: string, options: Partial<JoinCommand> = {}): Promise<GroupReplies['join']> {
     return this.group({
-      ...{ type: 'join', groupId: 'payment', memberId, memberEpoch: 0, instanceId: null, topics: [ORDERS.name] },
-      ...{ clientId: 'test', clientHost: 'here', owned: null },
-      ...{ sessionTimeoutMs: 0, rebalanceTimeoutMs: 0, maxPollIntervalMs: 0 },
+      type: 'join',
+      groupId: 'payment',
+      memberId,
+      memberEpoch: 0,
+      instanceId: null,
+      topics: [ORDERS.name],
+      clientId: 'test',
+      clientHost: 'here',
+      sessionTimeoutMs: 0,
+      rebalanceTimeoutMs: 0,
+      maxPollIntervalMs: 0,
+      owned: null,
       ...options,
     });
   }
@@ -179,7 +193,9 @@ export function describeSnapshot(snapshot: Snapshot): unknown {
   return {
     partitions: partitions
       .map(({ partition, endOffset, epochs, producers }) => ({
-        ...{ partition, endOffset, epochs },
+        partition,
+        endOffset,
+        epochs,
         producers: [...producers]
           .map(([id, { epoch, batches }]) => ({ id, epoch, batches }))
           .sort((a, b) => a.id - b.id),

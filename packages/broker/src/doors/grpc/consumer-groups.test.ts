@@ -17,7 +17,7 @@ const GRACE_MS = 5_000;
 
 let clock: VirtualClock;
 let broker: Broker;
-let clients: RawClient[] = [];
+const clients: RawClient[] = [];
 let admin: RawClient;
 let directory: string | null = null;
 
@@ -118,7 +118,7 @@ async function members(): Promise<Record<string, number[]>> {
   return Object.fromEntries(
     found.map(({ memberId, assigned, revoking }) => [
       memberId,
-      [...assigned, ...revoking].flatMap(({ partitions }) => partitions).sort(),
+      [...assigned, ...revoking].flatMap(({ partitions }) => partitions).sort((a, b) => a - b),
     ]),
   );
 }
@@ -281,6 +281,22 @@ describe('partitions of a group', () => {
       await members();
     }
     expect(await members()).toEqual({ a: [0] });
+  });
+
+  it('stay with a member that handled what it waited for within its poll interval', async () => {
+    await admin.createTopic('orders', 1);
+    const a = await join('a', { sessionTimeoutMs: 1_000_000, maxPollIntervalMs: 30_000 });
+    await a.stream.assigned(1);
+    a.stream.poll(15_000);
+    await members();
+    clock.advance(14_000);
+    await admin.publish('orders', 0, ['x']);
+    await a.stream.take('records');
+    await members();
+    clock.advance(29_000);
+    expect(await members()).toEqual({ a: [0] });
+    clock.advance(1_000);
+    expect(await a.stream.error()).toMatchObject({ code: 'MAX_POLL_INTERVAL_EXCEEDED' });
   });
 
   it('are free as soon as the session of a member ends with an error', async () => {
