@@ -153,7 +153,7 @@ export class Broker {
     await shard.close();
     for (const stream of streams) stream.close();
     door.close();
-    await waitUntil(() => listener.connections === 0, CLOSING_GRACE_MS, surroundings);
+    await atMost(CLOSING_GRACE_MS, listener.idle(), surroundings.timers);
     listener.destroy();
     await metadata.close();
     unlock();
@@ -426,13 +426,13 @@ function checkRemote(config: BrokerConfig): void {
   );
 }
 
-function waitUntil(condition: () => boolean, timeoutMs: number, { clock, timers }: BrokerSurroundings): Promise<void> {
-  const deadlineMs = clock.monotonicMs() + timeoutMs;
+/** Waits for `done`, which never rejects, but no longer than that. */
+function atMost(timeoutMs: number, done: Promise<void>, timers: Timers): Promise<void> {
   return new Promise((resolve) => {
-    const look = (): void => {
-      if (condition() || clock.monotonicMs() >= deadlineMs) resolve();
-      else timers.after(5, look);
-    };
-    look();
+    const timer = timers.after(timeoutMs, resolve);
+    void done.then(() => {
+      timer.cancel();
+      resolve();
+    });
   });
 }

@@ -55,6 +55,9 @@ export class Listener {
   readonly #limits: ListenerLimits;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
+  /** Of these, the ones that have not said what they are. */
+  readonly #greeting = new Set<Socket>();
+  #onIdle: (() => void)[] = [];
   readonly #perAddress = new Map<string, number>();
   /** Since the start, for /metrics. */
   accepted = 0;
@@ -86,9 +89,16 @@ export class Listener {
     return { host: address.address, port: address.port };
   }
 
-  /** Takes no new connections; those that are open stay. */
+  /** Takes no new connections; those that are open stay, unless they never said what for. */
   stop(): void {
     this.#server.close();
+    for (const socket of this.#greeting) socket.destroy();
+  }
+
+  /** Resolves when no connection is open. */
+  idle(): Promise<void> {
+    if (this.#sockets.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#onIdle.push(resolve));
   }
 
   /** Breaks every connection. */
@@ -113,6 +123,7 @@ export class Listener {
       const rest = (this.#perAddress.get(address) ?? 1) - 1;
       if (rest === 0) this.#perAddress.delete(address);
       else this.#perAddress.set(address, rest);
+      if (this.#sockets.size === 0) for (const resume of this.#onIdle.splice(0)) resume();
     });
     socket.on('error', () => socket.destroy());
     this.#greet(socket);
@@ -120,7 +131,11 @@ export class Listener {
 
   #greet(socket: Socket): void {
     const timer = this.#timers.after(this.#limits.greetingTimeoutMs, () => socket.destroy());
-    socket.on('close', () => timer.cancel());
+    this.#greeting.add(socket);
+    socket.on('close', () => {
+      timer.cancel();
+      this.#greeting.delete(socket);
+    });
     let seen: Buffer = Buffer.alloc(0);
     const onReadable = (): void => {
       const chunk = socket.read() as Buffer | null;
@@ -130,6 +145,7 @@ export class Listener {
       if (door === null) return;
       socket.off('readable', onReadable);
       timer.cancel();
+      this.#greeting.delete(socket);
       socket.unshift(seen);
       this.#handOver(socket, door);
     };

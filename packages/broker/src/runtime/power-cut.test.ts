@@ -7,10 +7,10 @@ import { ShardScenario } from './shard-scenario.ts';
 
 /** So small that files roll and checkpoints are taken between two crashes. */
 const LIMITS = {
-  journalFileBytes: 64 * 1024,
-  journalBytes: 4 * 64 * 1024,
-  maxAppendBytes: 16 * 1024,
-  mergedFrameBytes: 12 * 1024,
+  journalFileBytes: 48 * 1024,
+  journalBytes: 4 * 48 * 1024,
+  maxAppendBytes: 10 * 1024,
+  mergedFrameBytes: 6 * 1024,
   checkpointBytes: 64 * 1024,
   unwrittenBytes: 16 * 1024,
   cacheBytes: 16 * 1024,
@@ -40,7 +40,7 @@ async function run(seed: number, honoursDsync: boolean, report: Report): Promise
   for (let crash = 0; crash <= CRASHES; crash++) {
     disk.honoursDsync = honoursDsync;
     const isLast = crash === CRASHES;
-    if (!isLast) disk.cutAfter(1 + random.integer(500));
+    if (!isLast) disk.cutAfter(1 + random.integer(400));
     const clock = new VirtualClock();
     const store = openFileLogStore({
       disk,
@@ -57,7 +57,7 @@ async function run(seed: number, honoursDsync: boolean, report: Report): Promise
     const shard = await untilCut(starting, disk, clock);
     if (shard === null) report.crashesInRecovery += 1;
     else {
-      for (let step = 0; step < 200 && !disk.isCut && workload.failure === null; step++) {
+      for (let step = 0; step < 120 && !disk.isCut && workload.failure === null; step++) {
         workload.step();
         if (random.chance(0.5)) await turn(clock, random.integer(4));
       }

@@ -1,5 +1,4 @@
 /** What curl and a browser get: plain pages, and the services as JSON over HTTP/1.1. */
-import { request } from 'node:http';
 import { connect } from 'node:http2';
 import { Broker } from '@naru/broker';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -91,23 +90,4 @@ describe('the services over HTTP/1.1', () => {
     expect(body).toMatchObject({ code: 'not_found', message: 'there is no topic "nope"' });
     expect(body).toMatchObject({ details: [{ type: 'naru.v1.Error' }] });
   });
-});
-
-it('connections that wait between two requests do not delay the closing of the broker', async () => {
-  const socketOf = await new Promise<{ closed: Promise<void> }>((resolve) => {
-    const asked = request(
-      { ...broker.address, path: '/healthz', headers: { connection: 'keep-alive' } },
-      (response) => {
-        response
-          .resume()
-          .on('end', () => resolve({ closed: new Promise((done) => asked.socket?.on('close', () => done())) }));
-      },
-    );
-    asked.end();
-  });
-  const startMs = performance.now();
-  await broker.close();
-  await socketOf.closed;
-  // The grace time of clients that still have something to read is 500 ms.
-  expect(performance.now() - startMs).toBeLessThan(400);
 });
