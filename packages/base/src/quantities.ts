@@ -23,7 +23,12 @@ const DURATION_UNITS_MS: Readonly<Record<string, number>> = {
 
 const QUANTITY_PATTERN = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i;
 
-function parse(text: string, units: Readonly<Record<string, number>>, bareUnit: string, example: string): number | string {
+function parse(
+  text: string,
+  units: Readonly<Record<string, number>>,
+  bareUnit: string,
+  example: string,
+): number | string {
   const match = QUANTITY_PATTERN.exec(text.trim());
   const unit = match === null ? undefined : units[(match[2] || bareUnit).toLowerCase()];
   if (match === null || unit === undefined) {
@@ -60,7 +65,12 @@ export function formatDuration(ms: number): string {
   if (ms < 1_000) return `${Math.round(ms)}ms`;
   const parts: string[] = [];
   let rest = Math.round(ms / 1_000);
-  for (const [unit, seconds] of [['d', 86_400], ['h', 3_600], ['m', 60], ['s', 1]] as const) {
+  for (const [unit, seconds] of [
+    ['d', 86_400],
+    ['h', 3_600],
+    ['m', 60],
+    ['s', 1],
+  ] as const) {
     const count = Math.floor(rest / seconds);
     rest -= count * seconds;
     if (count > 0 && parts.length < 2) parts.push(`${count}${unit}`);

@@ -4,27 +4,9 @@
  *
  * Durations are milliseconds or text such as `500ms`, `5s`, `2m`; sizes are bytes or text such as `64KiB`.
  */
-import { parseByteSize, parseDuration } from '@naru/base';
 import { COMPRESSION_TYPES } from '@naru/protocol/batch';
+import { byteSize, count, duration } from '@naru/protocol/settings-node';
 import { z } from 'zod';
-
-const quantity = (parse: (text: string) => number | string, minimum: number) =>
-  z.union([z.number(), z.string()], 'expected a number, or text with a unit').transform((input, context) => {
-    const value = typeof input === 'number' ? input : parse(input);
-    const problem =
-      typeof value === 'string'
-        ? value
-        : Number.isSafeInteger(value) && value >= minimum
-          ? undefined
-          : `expected ${minimum} or more, got ${String(input)}`;
-    if (problem === undefined) return value as number;
-    context.addIssue({ code: 'custom', message: problem });
-    return z.NEVER;
-  });
-
-const duration = (minimumMs = 0) => quantity(parseDuration, minimumMs);
-const byteSize = (minimum = 1) => quantity(parseByteSize, minimum);
-const count = (minimum: number, maximum: number) => z.number().int().min(minimum).max(maximum);
 
 const backoff = (defaults: { initial: string; max: string }) =>
   z

@@ -6,14 +6,7 @@ import type { LogStore } from '../log/log-store.ts';
 import { MemoryLogStore } from '../log/memory/memory-log-store.ts';
 import type { ShardClient } from './commands.ts';
 import { HeldStore } from './held-store.ts';
-import {
-  keyOf,
-  ORDERS,
-  sampleTopic,
-  ShardScenario,
-  textBatch,
-  type ShardScenarioOptions,
-} from './shard-scenario.ts';
+import { keyOf, ORDERS, sampleTopic, ShardScenario, textBatch, type ShardScenarioOptions } from './shard-scenario.ts';
 import { finished, turns, watched } from './settling.ts';
 
 const SMALL = {

@@ -22,7 +22,9 @@ class HandShard implements ShardClient {
     }
     if (command.type === 'find-offset') return Promise.resolve({ offset: this.foundOffset } as never);
     if (command.type !== 'fetch') throw new Error(`a poller does not ask for ${command.type}`);
-    return new Promise((resolve) => this.fetches.push({ command, answer: resolve as unknown as (reply: FetchReply) => void }));
+    return new Promise((resolve) =>
+      this.fetches.push({ command, answer: resolve as unknown as (reply: FetchReply) => void }),
+    );
   }
 
   /** Answers the oldest fetch with one batch up to `nextOffset` from each of these. */
