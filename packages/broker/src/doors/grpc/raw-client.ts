@@ -64,7 +64,7 @@ export class RawStream<I extends DescMessage, O extends DescMessage, Response ex
   readonly ended: Promise<unknown>;
   #onChange: (() => void)[] = [];
   #isOver = false;
-  #failure: unknown = null;
+  #failure: Error | null = null;
 
   /** @param reads false: nothing is ever read from the stream */
   constructor(session: ClientHttp2Session, method: DescMethodBiDiStreaming<I, O>, reads = true) {
@@ -128,8 +128,8 @@ export class RawStream<I extends DescMessage, O extends DescMessage, Response ex
   async take<Case extends CaseOf<Response>>(kind: Case): Promise<ValueOf<Response, Case>> {
     for (;;) {
       const index = this.inbox.findIndex(({ message }) => message.case === kind);
-      if (index >= 0) return this.inbox.splice(index, 1)[0]?.message.value as ValueOf<Response, Case>;
-      if (this.#isOver) throw (this.#failure as Error | null) ?? new Error(`the stream ended without ${kind}`);
+      if (index >= 0) return this.inbox.splice(index, 1)[0]?.message.value;
+      if (this.#isOver) throw this.#failure ?? new Error(`the stream ended without ${kind}`);
       await new Promise<void>((resolve) => this.#onChange.push(resolve));
     }
   }
