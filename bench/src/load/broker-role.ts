@@ -1,6 +1,9 @@
 /** A broker in a process of its own. */
 import { Broker } from '@naru/broker';
 
+/** The memory storage keeps everything: several seconds of publishing have to fit. */
+const MEMORY_BYTES = '6GiB';
+
 export interface BrokerOptions {
   readonly storage: 'file' | 'memory';
   /** Of the file storage. */
@@ -8,7 +11,7 @@ export interface BrokerOptions {
 }
 
 export async function openBroker({ storage, data }: BrokerOptions) {
-  const broker = await Broker.start({ storage, data, port: 0, logLevel: 'warn' });
+  const broker = await Broker.start({ storage, data, port: 0, logLevel: 'warn', log: { memoryBytes: MEMORY_BYTES } });
   const failed = broker.failed.then((error) => {
     throw error;
   });

@@ -36,7 +36,7 @@ const publisher = z
      */
     lingerMs: duration().prefault(0),
     /** Size of a batch, before compression. Larger ones cost less for each record. */
-    batchBytes: byteSize(1024).prefault('64KiB'),
+    batchBytes: byteSize(1024).prefault('256KiB'),
     /** Memory for records that are not acknowledged yet; beyond it `publish` waits and `enqueue` returns false. */
     bufferBytes: byteSize(1024).prefault('32MiB'),
     /** Calls of `publish` that may wait for memory; beyond it they reject with BUFFER_FULL. */

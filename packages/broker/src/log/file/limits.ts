@@ -59,7 +59,7 @@ export const DEFAULT_FILE_LOG_LIMITS: FileLogLimits = {
   loadedIndexes: 128,
   openFiles: 512,
   segmentWriteBytes: 4 * MIB,
-  writeBehindDelayMs: 10,
+  writeBehindDelayMs: 100,
   writeBehindBytes: 1 * MIB,
   fullRetryMs: 100,
   fullRetryMaxMs: 5_000,
