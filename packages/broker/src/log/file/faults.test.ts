@@ -406,7 +406,7 @@ describe('pressure', () => {
 
   it('keeps the cache within its bound once batches are written', async () => {
     await store.close();
-    await open({ cacheBytes: 1_000 });
+    await open({ cacheBytes: 1_000, writeBehindDelayMs: 10 });
     await appendMany(0, 20);
     await settle(200);
     expect(store.metrics().cacheBytes).toBeLessThanOrEqual(1_000);
