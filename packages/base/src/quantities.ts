@@ -59,21 +59,3 @@ export function formatByteSize(bytes: number): string {
   }
   return `${unit === 0 || Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
 }
-
-/** `90_000` → `1m 30s`. */
-export function formatDuration(ms: number): string {
-  if (ms < 1_000) return `${Math.round(ms)}ms`;
-  const parts: string[] = [];
-  let rest = Math.round(ms / 1_000);
-  for (const [unit, seconds] of [
-    ['d', 86_400],
-    ['h', 3_600],
-    ['m', 60],
-    ['s', 1],
-  ] as const) {
-    const count = Math.floor(rest / seconds);
-    rest -= count * seconds;
-    if (count > 0 && parts.length < 2) parts.push(`${count}${unit}`);
-  }
-  return parts.join(' ');
-}

@@ -5,6 +5,7 @@ import { encodeBatch } from '@naru/protocol/batch';
 import { ConnectError } from '@connectrpc/connect';
 import { VirtualClock } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { finished, turns } from '../runtime/settling.ts';
 import { RawClient, type RawPublisher } from './grpc/raw-client.ts';
 
 const BEGINNING = { position: { case: 'beginning', value: true } } as const;
@@ -31,17 +32,7 @@ afterEach(async () => {
 });
 
 async function closeBroker(): Promise<void> {
-  let isClosed = false;
-  const closing = broker.close().finally(() => (isClosed = true));
-  while (!isClosed) {
-    await turn();
-    clock.advance(10);
-  }
-  await closing;
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  await finished(broker.close(), clock);
 }
 
 function batchOf(value: string, producerId = -1, baseSequence = -1): Uint8Array {
@@ -378,7 +369,7 @@ describe('a connection', () => {
   ])('that says %s is closed when its time for it is over, and not before', async (_name, text) => {
     const before = await metric('connections_accepted_total');
     const { socket, closed } = await said(text);
-    while ((await metric('connections_accepted_total')) === before) await turn();
+    while ((await metric('connections_accepted_total')) === before) await turns(1);
     clock.advance(GREETING_TIMEOUT_MS - 1);
     await metric('connections');
     expect(socket.closed).toBe(false);
@@ -391,7 +382,7 @@ describe('a connection', () => {
     socket.setNoDelay(true);
     for (const byte of 'GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n') {
       await new Promise<void>((resolve) => socket.write(byte, () => resolve()));
-      await turn();
+      await turns(1);
     }
     expect(await closed).toContain('200 OK');
   });
@@ -399,7 +390,7 @@ describe('a connection', () => {
   it('beyond the most that are allowed is closed, and there is room again when others go', async () => {
     const open = await Promise.all(Array.from({ length: 25 }, () => said('')));
     const left = (): typeof open => open.filter(({ socket }) => !socket.closed);
-    while (left().length > 20) await turn();
+    while (left().length > 20) await turns(1);
     // One of them goes: the next one is served.
     const first = left()[0];
     first?.socket.destroy();

@@ -81,6 +81,10 @@ export class PartitionRuntime {
     return this.#partitions.values();
   }
 
+  get count(): number {
+    return this.#partitions.size;
+  }
+
   get waitingFetches(): number {
     return this.#waiting.size;
   }

@@ -215,7 +215,7 @@ export class Shard implements ShardClient {
     return {
       queuedCommands: this.#queue.length,
       committingBytes: this.#commits.inFlightBytes,
-      partitions: [...this.#partitions.all()].length,
+      partitions: this.#partitions.count,
       groups: this.#groups.groupCount,
       waitingFetches: this.#partitions.waitingFetches,
     };

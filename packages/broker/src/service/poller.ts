@@ -44,7 +44,7 @@ interface Position {
 interface Poll {
   readonly pollId: number;
   readonly maxBytes: number;
-  deadlineMs: number;
+  readonly deadlineMs: number;
 }
 
 export interface PollerOptions {
@@ -89,13 +89,6 @@ export class Poller {
   place(partition: PartitionKey, offset: number): void {
     const paused = this.#positions.get(partition)?.paused ?? false;
     this.#positions.set(partition, { offset, generation: this.#nextGeneration++, paused, failed: false });
-    this.#changed();
-  }
-
-  /** Answers the polls that wait with what there is: a subscriber that moved a position waits for them before it goes on. */
-  answerNow(): void {
-    const nowMs = this.#options.clock.monotonicMs();
-    for (const poll of this.#polls) poll.deadlineMs = Math.min(poll.deadlineMs, nowMs);
     this.#changed();
   }
 

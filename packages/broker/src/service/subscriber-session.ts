@@ -169,9 +169,7 @@ export class SubscriberSession {
     const found = await this.#options.shard.submit({ type: 'find-offset', partition, position });
     if (isRefusal(found)) throw NaruError.from(found);
     // It may have been taken away meanwhile, of which the subscriber was told.
-    if (!this.#poller.has(partition)) return;
-    this.#poller.place(partition, found.offset);
-    this.#poller.answerNow();
+    if (this.#poller.has(partition)) this.#poller.place(partition, found.offset);
   }
 
   async commit(commitId: number, commits: readonly PartitionCommit[]): Promise<void> {

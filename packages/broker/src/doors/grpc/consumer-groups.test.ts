@@ -9,6 +9,7 @@ import { decodeRecords, splitBatches } from '@naru/protocol/batch';
 import type { AssignedPartition, JoinSchema, PartitionRef, Records } from '@naru/protocol/proto';
 import { VirtualClock } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { finished, turns } from '../../runtime/settling.ts';
 import { RawClient, type RawSubscriber } from './raw-client.ts';
 
 const FROM_TEXT = new TextDecoder();
@@ -39,17 +40,7 @@ async function startBroker(config: BrokerConfigInput): Promise<void> {
 
 async function stopBroker(): Promise<void> {
   for (const client of clients.splice(0)) client.destroy();
-  let isClosed = false;
-  const closing = broker.close().finally(() => (isClosed = true));
-  while (!isClosed) {
-    await turn();
-    clock.advance(10);
-  }
-  await closing;
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+  await finished(broker.close(), clock);
 }
 
 function newClient(): RawClient {
@@ -127,7 +118,7 @@ async function members(): Promise<Record<string, number[]>> {
 async function crash({ client }: Member): Promise<void> {
   const before = await openStreams();
   client.destroy();
-  while ((await openStreams()) >= before) await turn();
+  while ((await openStreams()) >= before) await turns(1);
 }
 
 async function openStreams(): Promise<number> {
@@ -236,7 +227,7 @@ describe('partitions of a group', () => {
     const owned = [{ ...(first?.partition === undefined ? {} : { partition: first.partition }), nextOffset: 0n }];
     const again = await join('a', { memberEpoch: old.memberEpoch, owned });
     expect(await old.stream.error()).toMatchObject({ code: 'FENCED_MEMBER_EPOCH' });
-    while ((await openStreams()) > 1) await turn();
+    while ((await openStreams()) > 1) await turns(1);
     clock.advance(GRACE_MS + 1);
     expect(await members()).toEqual({ a: [0] });
     await admin.publish('orders', 0, ['x']);
