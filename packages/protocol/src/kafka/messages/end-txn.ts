@@ -1,0 +1,12 @@
+/** EndTxn: commit or abort a transaction. */
+import { bool, int16, int32, int64, string } from '../schema/field.ts';
+import { KafkaApi } from '../schema/kafka-api.ts';
+
+export const endTxnApi = new KafkaApi({
+  key: 26,
+  name: 'EndTxn',
+  served: [0, 4],
+  flexibleFrom: 3,
+  request: { transactionalId: string, producerId: int64, producerEpoch: int16, committed: bool },
+  response: { throttleTimeMs: int32.or(0), errorCode: int16 },
+});
