@@ -12,11 +12,14 @@ import {
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   AddPartitionsResponseSchema,
+  ChangeTopicConfigResponseSchema,
   CreateTopicResponseSchema,
   DeleteGroupResponseSchema,
+  DeleteRecordsResponseSchema,
   DeleteTopicResponseSchema,
   DescribeClusterResponseSchema,
   DescribeGroupResponseSchema,
+  DescribeTopicConfigResponseSchema,
   DescribeTopicResponseSchema,
   GroupMemberSchema,
   GroupOffsetSchema,
@@ -30,13 +33,14 @@ import {
   type AdminService,
   type DescribeTopicRequest,
   type ListOffsetsRequest,
+  type RecordsBefore as WireRecordsBefore,
   type Topic,
   type TopicPartitions,
 } from '@naru/protocol/proto';
 import type { TopicMetadata } from '../../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
 import type { GroupService } from '../../service/groups.ts';
-import type { TopicService } from '../../service/topics.ts';
+import type { RecordsBefore, TopicService } from '../../service/topics.ts';
 import { toOffsetPosition } from './positions.ts';
 import { logged, toConnectError } from './wire-errors.ts';
 
@@ -116,6 +120,22 @@ function topicCalls({ topics, shard, cluster }: AdminDoorOptions, answer: Answer
       const topic = await answer(() => topics.addPartitions(name, partitionCount, allowKeyReorder));
       return create(AddPartitionsResponseSchema, { topic: toWireTopic(topic) });
     },
+    describeTopicConfig: async ({ name }) => {
+      const topic = await answer(() => topics.find(name));
+      return create(DescribeTopicConfigResponseSchema, { entries: topics.describeConfig(topic) });
+    },
+    changeTopicConfig: async ({ name, set, unset }) => {
+      const topic = await answer(() => topics.changeConfig(name, set, unset));
+      return create(ChangeTopicConfigResponseSchema, { topic: toWireTopic(topic) });
+    },
+    deleteRecords: async ({ topic, partitions }) => {
+      const starts = await answer(() => topics.deleteRecords(topic, partitions.map(toRecordsBefore)));
+      const logStarts = starts.map((offset, index) => ({
+        partition: partitions[index]?.partition ?? 0,
+        offset: BigInt(offset),
+      }));
+      return create(DeleteRecordsResponseSchema, { logStarts });
+    },
     listOffsets: (request) => answer(() => listOffsets(request, topics, shard)),
   };
 }
@@ -150,6 +170,14 @@ function groupCalls({ topics, groups }: AdminDoorOptions, answer: Answer): Pick<
       return create(DeleteGroupResponseSchema);
     },
   };
+}
+
+function toRecordsBefore({ partition, beforeOffset }: WireRecordsBefore): RecordsBefore {
+  if (beforeOffset === undefined) return { partition, before: null };
+  if (beforeOffset >= 0n && beforeOffset <= BigInt(Number.MAX_SAFE_INTEGER)) {
+    return { partition, before: Number(beforeOffset) };
+  }
+  throw new NaruError('INVALID_REQUEST', `offset ${beforeOffset} of partition ${partition} is no offset`);
 }
 
 async function listOffsets(request: ListOffsetsRequest, topics: TopicService, shard: ShardClient) {

@@ -20,9 +20,10 @@ import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
 import { ByteBudget } from '../../service/byte-budget.ts';
 import { MAX_IN_FLIGHT_BYTES, MAX_TOTAL_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
-import type { PlainRecord, PublishService } from '../../service/publish.ts';
+import type { PublishService } from '../../service/publish.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { Outbox } from './outbox.ts';
+import { toPlainRecord } from './plain-records.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Acknowledgements that a publisher has not read, beyond which its batches are not read either. */
@@ -62,14 +63,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
 
   async publish(request: PublishRequest): Promise<PublishResponse> {
     try {
-      const records = request.records.map((record): PlainRecord => ({
-        key: record.key ?? null,
-        value: record.value ?? null,
-        headers: record.headers.map(({ key, value }) => ({ key, value: value ?? null })),
-        partition: record.partition ?? null,
-        timestampMs: record.timestampMs === undefined ? null : Number(record.timestampMs),
-      }));
-      const results = await this.#options.publish.publish(request.topic, records);
+      const results = await this.#options.publish.publish(request.topic, request.records.map(toPlainRecord));
       if (isRefusal(results)) throw NaruError.from(results);
       return create(PublishResponseSchema, {
         results: results.map((result) =>

@@ -164,6 +164,8 @@ export type Published = { readonly offset: number; readonly partition: number; r
 export class RawClient {
   readonly admin: Client<typeof AdminService>;
   readonly publisher: Client<typeof PublisherService>;
+  /** Single calls of a subscriber. */
+  readonly calls: Client<typeof SubscriberService>;
   readonly #sessions: Http2SessionManager;
   readonly #baseUrl: string;
   readonly #windowBytes: number | undefined;
@@ -181,6 +183,7 @@ export class RawClient {
     const transport = createGrpcTransport({ baseUrl, sessionManager: this.#sessions });
     this.admin = createClient(AdminService, transport);
     this.publisher = createClient(PublisherService, transport);
+    this.calls = createClient(SubscriberService, transport);
   }
 
   /** The connection of streams; calls have another one. */

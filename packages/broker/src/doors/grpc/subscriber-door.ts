@@ -1,4 +1,4 @@
-/** SubscriberService: wire messages to subscriber-session.ts, and what that says back. */
+/** SubscriberService's stream: wire messages to subscriber-session.ts, and what that says back. */
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import type { Logger } from '@naru/base';
@@ -14,7 +14,6 @@ import {
   type SubscriberService,
 } from '@naru/protocol/proto';
 import { ByteBudget } from '../../service/byte-budget.ts';
-import { ConnectedMembers } from '../../service/connected-members.ts';
 import {
   SubscriberSession,
   type JoinRequest,
@@ -35,15 +34,14 @@ const MAX_UNREAD_EVENTS = 1_000;
 /** Records of all subscribers that were read and wait for their connections. */
 const MAX_HELD_BYTES = 128 * 1024 * 1024;
 
-export interface SubscriberDoorOptions extends Omit<SubscriberSessionOptions, 'emit' | 'room' | 'members'> {
+export interface SubscriberDoorOptions extends Omit<SubscriberSessionOptions, 'emit' | 'room'> {
   readonly logger: Logger;
   /** The address of a call's client. */
   readonly peerOf: (context: HandlerContext) => string;
 }
 
-export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
+export class SubscriberDoor implements Pick<ServiceImpl<typeof SubscriberService>, 'subscribe'> {
   readonly #options: SubscriberDoorOptions;
-  readonly #members = new ConnectedMembers<SubscriberSession>();
   readonly #sessions = new Set<SubscriberSession>();
   /** Records that were read and not yet taken by the transport. */
   readonly #held = new ByteBudget(MAX_HELD_BYTES);
@@ -110,7 +108,7 @@ export class SubscriberDoor implements ServiceImpl<typeof SubscriberService> {
       };
       // Records are read for a subscriber only once it took the last ones, so that a slow one costs little memory.
       const room = (): Promise<void> | null => (heldBytes > 0 ? outbox.emptied() : this.#held.room());
-      const options = { ...this.#options, members: this.#members, emit, room };
+      const options = { ...this.#options, emit, room };
       const joined = new SubscriberSession(toJoinRequest(message.value, peer), options);
       session = joined;
       this.#sessions.add(joined);

@@ -114,6 +114,8 @@ function rpcHandler(
     // Compressed requests are understood. Answers are not compressed: batches bring their own compression.
     acceptCompression: [compressionGzip, compressionBrotli],
     compressMinBytes: MAX_MESSAGE_BYTES,
+    // For people and small clients: a 0 that is left out looks like something missing.
+    jsonOptions: { alwaysEmitImplicit: true },
   });
   routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));

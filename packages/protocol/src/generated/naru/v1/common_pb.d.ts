@@ -57,6 +57,13 @@ export declare type Header = Message<"naru.v1.Header"> & {
    * @generated from field: optional bytes value = 2;
    */
   value?: Uint8Array | undefined;
+
+  /**
+   * In place of `value`, where plain records are given and taken.
+   *
+   * @generated from field: optional string value_text = 3;
+   */
+  valueText?: string | undefined;
 };
 
 /**

@@ -5,6 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Error, Header } from "./common_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file naru/v1/publisher.proto.
@@ -68,6 +69,28 @@ export declare type PublishRecord = Message<"naru.v1.PublishRecord"> & {
    * @generated from field: optional int64 timestamp_ms = 5;
    */
   timestampMs?: bigint | undefined;
+
+  /**
+   * In place of `key`, as UTF-8.
+   *
+   * @generated from field: optional string key_text = 6;
+   */
+  keyText?: string | undefined;
+
+  /**
+   * In place of `value`, as UTF-8.
+   *
+   * @generated from field: optional string value_text = 7;
+   */
+  valueText?: string | undefined;
+
+  /**
+   * In place of `value`, as JSON without blanks. Whole numbers beyond 2^53, which do not survive here, are refused: give
+   * such JSON, or JSON whose every character matters, as `value_text`.
+   *
+   * @generated from field: google.protobuf.Value value_json = 8;
+   */
+  valueJson?: Value | undefined;
 };
 
 /**

@@ -2,9 +2,10 @@
 // @generated from file naru/v1/subscriber.proto (package naru.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
-import type { Error, OffsetRange, PartitionRef, StartPosition } from "./common_pb.js";
+import type { Error, Header, OffsetRange, PartitionRef, StartPosition } from "./common_pb.js";
+import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file naru/v1/subscriber.proto.
@@ -686,6 +687,653 @@ export declare type Left = Message<"naru.v1.Left"> & {
 export declare const LeftSchema: GenMessage<Left>;
 
 /**
+ * @generated from message naru.v1.JoinRequest
+ */
+export declare type JoinRequest = Message<"naru.v1.JoinRequest"> & {
+  /**
+   * Empty: a reader of all partitions that commits nothing.
+   *
+   * @generated from field: string group_id = 1;
+   */
+  groupId: string;
+
+  /**
+   * A UUID that the member chose for itself; empty: the broker chooses one. Joining again with the same id ends the
+   * session before, of calls or of a stream: its next call or answer fails with FENCED_MEMBER_EPOCH.
+   *
+   * @generated from field: string member_id = 2;
+   */
+  memberId: string;
+
+  /**
+   * Set for a static member (KIP-345), which keeps its partitions over a restart.
+   *
+   * @generated from field: optional string instance_id = 3;
+   */
+  instanceId?: string | undefined;
+
+  /**
+   * @generated from field: repeated string topics = 4;
+   */
+  topics: string[];
+
+  /**
+   * Milliseconds; 0 for the broker's default.
+   *
+   * @generated from field: int32 session_timeout_ms = 5;
+   */
+  sessionTimeoutMs: number;
+
+  /**
+   * Milliseconds without a poll or commit after which the member loses its partitions; 0 for the broker's default.
+   *
+   * @generated from field: int32 max_poll_interval_ms = 6;
+   */
+  maxPollIntervalMs: number;
+
+  /**
+   * Where a group without a committed offset begins. Absent: refused with NO_OFFSET.
+   *
+   * @generated from field: naru.v1.StartPosition start = 7;
+   */
+  start?: StartPosition | undefined;
+
+  /**
+   * @generated from field: string client_id = 8;
+   */
+  clientId: string;
+};
+
+/**
+ * Describes the message naru.v1.JoinRequest.
+ * Use `create(JoinRequestSchema)` to create a new message.
+ */
+export declare const JoinRequestSchema: GenMessage<JoinRequest>;
+
+/**
+ * @generated from message naru.v1.JoinResponse
+ */
+export declare type JoinResponse = Message<"naru.v1.JoinResponse"> & {
+  /**
+   * Names the session in every further call.
+   *
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: string member_id = 2;
+   */
+  memberId: string;
+
+  /**
+   * @generated from field: int32 member_epoch = 3;
+   */
+  memberEpoch: number;
+
+  /**
+   * Call something at least this often; milliseconds.
+   *
+   * @generated from field: int32 session_timeout_ms = 4;
+   */
+  sessionTimeoutMs: number;
+
+  /**
+   * More may follow in answers to polls, once other members have released them.
+   *
+   * @generated from field: repeated naru.v1.PartitionAssignment assigned = 5;
+   */
+  assigned: PartitionAssignment[];
+};
+
+/**
+ * Describes the message naru.v1.JoinResponse.
+ * Use `create(JoinResponseSchema)` to create a new message.
+ */
+export declare const JoinResponseSchema: GenMessage<JoinResponse>;
+
+/**
+ * @generated from message naru.v1.PartitionAssignment
+ */
+export declare type PartitionAssignment = Message<"naru.v1.PartitionAssignment"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * The offset that the first poll reads from.
+   *
+   * @generated from field: int64 position = 3;
+   */
+  position: bigint;
+
+  /**
+   * Absent when the group has committed nothing here.
+   *
+   * @generated from field: optional int64 committed_offset = 4;
+   */
+  committedOffset?: bigint | undefined;
+
+  /**
+   * @generated from field: string metadata = 5;
+   */
+  metadata: string;
+
+  /**
+   * Offset after the last record that can be read now.
+   *
+   * @generated from field: int64 high_watermark = 6;
+   */
+  highWatermark: bigint;
+};
+
+/**
+ * Describes the message naru.v1.PartitionAssignment.
+ * Use `create(PartitionAssignmentSchema)` to create a new message.
+ */
+export declare const PartitionAssignmentSchema: GenMessage<PartitionAssignment>;
+
+/**
+ * @generated from message naru.v1.PollRequest
+ */
+export declare type PollRequest = Message<"naru.v1.PollRequest"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Milliseconds; 0 answers at once. At most half of the session time-out.
+   *
+   * @generated from field: int32 max_wait_ms = 2;
+   */
+  maxWaitMs: number;
+
+  /**
+   * 0 for 500; at most 10,000.
+   *
+   * @generated from field: int32 max_records = 3;
+   */
+  maxRecords: number;
+
+  /**
+   * Bytes of records as they are before formatting; one record is given even when it is larger. 0 for 1 MiB; at most 2 MiB.
+   *
+   * @generated from field: int32 max_bytes = 4;
+   */
+  maxBytes: number;
+
+  /**
+   * @generated from field: naru.v1.RecordFormat format = 5;
+   */
+  format: RecordFormat;
+
+  /**
+   * The poll_id of the last answer that arrived, 0 before the first. When an answer was lost on its way, what it gave is
+   * given again. Absent: as if every answer had arrived.
+   *
+   * @generated from field: optional uint32 received = 6;
+   */
+  received?: number | undefined;
+};
+
+/**
+ * Describes the message naru.v1.PollRequest.
+ * Use `create(PollRequestSchema)` to create a new message.
+ */
+export declare const PollRequestSchema: GenMessage<PollRequest>;
+
+/**
+ * @generated from message naru.v1.PollResponse
+ */
+export declare type PollResponse = Message<"naru.v1.PollResponse"> & {
+  /**
+   * Grows with each answer that gives something.
+   *
+   * @generated from field: uint32 poll_id = 1;
+   */
+  pollId: number;
+
+  /**
+   * In the order of each partition.
+   *
+   * @generated from field: repeated naru.v1.Record records = 2;
+   */
+  records: Record[];
+
+  /**
+   * @generated from field: int32 member_epoch = 3;
+   */
+  memberEpoch: number;
+
+  /**
+   * Taken away, before anything else of this answer happened: commit what is finished. The next poll releases them.
+   *
+   * @generated from field: repeated naru.v1.PartitionRevocation revoked = 4;
+   */
+  revoked: PartitionRevocation[];
+
+  /**
+   * @generated from field: repeated naru.v1.PartitionAssignment assigned = 5;
+   */
+  assigned: PartitionAssignment[];
+
+  /**
+   * Positions that were outside the log and follow the member's start position now.
+   *
+   * @generated from field: repeated naru.v1.PollPositionReset position_resets = 6;
+   */
+  positionResets: PollPositionReset[];
+
+  /**
+   * Partitions that cannot be read on from their position, and are left out until they are assigned again.
+   *
+   * @generated from field: repeated naru.v1.PartitionFailure failed = 7;
+   */
+  failed: PartitionFailure[];
+};
+
+/**
+ * Describes the message naru.v1.PollResponse.
+ * Use `create(PollResponseSchema)` to create a new message.
+ */
+export declare const PollResponseSchema: GenMessage<PollResponse>;
+
+/**
+ * @generated from message naru.v1.Record
+ */
+export declare type Record = Message<"naru.v1.Record"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+
+  /**
+   * Milliseconds since the Unix epoch; absent when the record has no time.
+   *
+   * @generated from field: optional int64 timestamp_ms = 5;
+   */
+  timestampMs?: bigint | undefined;
+
+  /**
+   * One of these; none for a record without a key.
+   *
+   * @generated from field: optional bytes key = 6;
+   */
+  key?: Uint8Array | undefined;
+
+  /**
+   * @generated from field: optional string key_text = 7;
+   */
+  keyText?: string | undefined;
+
+  /**
+   * One of these; none for a null value.
+   *
+   * @generated from field: optional bytes value = 8;
+   */
+  value?: Uint8Array | undefined;
+
+  /**
+   * @generated from field: optional string value_text = 9;
+   */
+  valueText?: string | undefined;
+
+  /**
+   * @generated from field: google.protobuf.Value value_json = 10;
+   */
+  valueJson?: Value | undefined;
+
+  /**
+   * @generated from field: repeated naru.v1.Header headers = 11;
+   */
+  headers: Header[];
+
+  /**
+   * The record is too large to be given here, with its key, value and headers left out: read it through Subscribe.
+   *
+   * @generated from field: naru.v1.Error error = 12;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message naru.v1.Record.
+ * Use `create(RecordSchema)` to create a new message.
+ */
+export declare const RecordSchema: GenMessage<Record>;
+
+/**
+ * @generated from message naru.v1.PartitionRevocation
+ */
+export declare type PartitionRevocation = Message<"naru.v1.PartitionRevocation"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * Another member's already: stop at once, nothing can be committed.
+   *
+   * @generated from field: bool lost = 3;
+   */
+  lost: boolean;
+};
+
+/**
+ * Describes the message naru.v1.PartitionRevocation.
+ * Use `create(PartitionRevocationSchema)` to create a new message.
+ */
+export declare const PartitionRevocationSchema: GenMessage<PartitionRevocation>;
+
+/**
+ * @generated from message naru.v1.PollPositionReset
+ */
+export declare type PollPositionReset = Message<"naru.v1.PollPositionReset"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 from = 3;
+   */
+  from: bigint;
+
+  /**
+   * @generated from field: int64 to = 4;
+   */
+  to: bigint;
+};
+
+/**
+ * Describes the message naru.v1.PollPositionReset.
+ * Use `create(PollPositionResetSchema)` to create a new message.
+ */
+export declare const PollPositionResetSchema: GenMessage<PollPositionReset>;
+
+/**
+ * @generated from message naru.v1.PartitionFailure
+ */
+export declare type PartitionFailure = Message<"naru.v1.PartitionFailure"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: naru.v1.Error error = 3;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message naru.v1.PartitionFailure.
+ * Use `create(PartitionFailureSchema)` to create a new message.
+ */
+export declare const PartitionFailureSchema: GenMessage<PartitionFailure>;
+
+/**
+ * @generated from message naru.v1.CommitRequest
+ */
+export declare type CommitRequest = Message<"naru.v1.CommitRequest"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * Everything that answers to polls up to this one have given is finished. The last poll's id, or the one before.
+   *
+   * @generated from field: optional uint32 poll_id = 2;
+   */
+  pollId?: number | undefined;
+
+  /**
+   * Or partition by partition.
+   *
+   * @generated from field: repeated naru.v1.OffsetCommit offsets = 3;
+   */
+  offsets: OffsetCommit[];
+};
+
+/**
+ * Describes the message naru.v1.CommitRequest.
+ * Use `create(CommitRequestSchema)` to create a new message.
+ */
+export declare const CommitRequestSchema: GenMessage<CommitRequest>;
+
+/**
+ * @generated from message naru.v1.OffsetCommit
+ */
+export declare type OffsetCommit = Message<"naru.v1.OffsetCommit"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * Everything below is finished: the next offset to read.
+   *
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * Also finished, beyond `offset`: ascending, disjoint, at most 1,000 ranges. Empty keeps what the group knows.
+   *
+   * @generated from field: repeated naru.v1.OffsetRange finished = 4;
+   */
+  finished: OffsetRange[];
+
+  /**
+   * The user's own, at most 4,096 bytes.
+   *
+   * @generated from field: string metadata = 5;
+   */
+  metadata: string;
+};
+
+/**
+ * Describes the message naru.v1.OffsetCommit.
+ * Use `create(OffsetCommitSchema)` to create a new message.
+ */
+export declare const OffsetCommitSchema: GenMessage<OffsetCommit>;
+
+/**
+ * @generated from message naru.v1.CommitResponse
+ */
+export declare type CommitResponse = Message<"naru.v1.CommitResponse"> & {
+  /**
+   * What is durable now.
+   *
+   * @generated from field: repeated naru.v1.CommittedPosition committed = 1;
+   */
+  committed: CommittedPosition[];
+
+  /**
+   * What was refused.
+   *
+   * @generated from field: repeated naru.v1.PartitionFailure failed = 2;
+   */
+  failed: PartitionFailure[];
+};
+
+/**
+ * Describes the message naru.v1.CommitResponse.
+ * Use `create(CommitResponseSchema)` to create a new message.
+ */
+export declare const CommitResponseSchema: GenMessage<CommitResponse>;
+
+/**
+ * @generated from message naru.v1.CommittedPosition
+ */
+export declare type CommittedPosition = Message<"naru.v1.CommittedPosition"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message naru.v1.CommittedPosition.
+ * Use `create(CommittedPositionSchema)` to create a new message.
+ */
+export declare const CommittedPositionSchema: GenMessage<CommittedPosition>;
+
+/**
+ * @generated from message naru.v1.AckRequest
+ */
+export declare type AckRequest = Message<"naru.v1.AckRequest"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+
+  /**
+   * @generated from field: repeated string request_ids = 2;
+   */
+  requestIds: string[];
+};
+
+/**
+ * Describes the message naru.v1.AckRequest.
+ * Use `create(AckRequestSchema)` to create a new message.
+ */
+export declare const AckRequestSchema: GenMessage<AckRequest>;
+
+/**
+ * @generated from message naru.v1.AckResponse
+ */
+export declare type AckResponse = Message<"naru.v1.AckResponse"> & {
+};
+
+/**
+ * Describes the message naru.v1.AckResponse.
+ * Use `create(AckResponseSchema)` to create a new message.
+ */
+export declare const AckResponseSchema: GenMessage<AckResponse>;
+
+/**
+ * @generated from message naru.v1.LeaveRequest
+ */
+export declare type LeaveRequest = Message<"naru.v1.LeaveRequest"> & {
+  /**
+   * @generated from field: string session_id = 1;
+   */
+  sessionId: string;
+};
+
+/**
+ * Describes the message naru.v1.LeaveRequest.
+ * Use `create(LeaveRequestSchema)` to create a new message.
+ */
+export declare const LeaveRequestSchema: GenMessage<LeaveRequest>;
+
+/**
+ * @generated from message naru.v1.LeaveResponse
+ */
+export declare type LeaveResponse = Message<"naru.v1.LeaveResponse"> & {
+};
+
+/**
+ * Describes the message naru.v1.LeaveResponse.
+ * Use `create(LeaveResponseSchema)` to create a new message.
+ */
+export declare const LeaveResponseSchema: GenMessage<LeaveResponse>;
+
+/**
+ * How records of a poll carry their values, headers' values and keys.
+ *
+ * @generated from enum naru.v1.RecordFormat
+ */
+export enum RecordFormat {
+  /**
+   * As RECORD_FORMAT_TEXT.
+   *
+   * @generated from enum value: RECORD_FORMAT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * As text; what is not UTF-8, and what is very large, as bytes.
+   *
+   * @generated from enum value: RECORD_FORMAT_TEXT = 1;
+   */
+  TEXT = 1,
+
+  /**
+   * Values as JSON where they are JSON that comes through digit for digit; everything else as RECORD_FORMAT_TEXT.
+   *
+   * @generated from enum value: RECORD_FORMAT_JSON = 2;
+   */
+  JSON = 2,
+
+  /**
+   * Always as bytes.
+   *
+   * @generated from enum value: RECORD_FORMAT_BYTES = 3;
+   */
+  BYTES = 3,
+}
+
+/**
+ * Describes the enum naru.v1.RecordFormat.
+ */
+export declare const RecordFormatSchema: GenEnum<RecordFormat>;
+
+/**
  * @generated from service naru.v1.SubscriberService
  */
 export declare const SubscriberService: GenService<{
@@ -700,6 +1348,59 @@ export declare const SubscriberService: GenService<{
     methodKind: "bidi_streaming";
     input: typeof SubscribeRequestSchema;
     output: typeof SubscribeResponseSchema;
+  },
+  /**
+   * The same member in single calls, for HTTP/1.1, curl and browsers, with plain records. Every call is a sign of life;
+   * without one for the session time-out the member loses its partitions. A call that names a session which is over, also
+   * because the broker was started anew, fails with the reason or UNKNOWN_MEMBER_ID: join again.
+   *
+   * @generated from rpc naru.v1.SubscriberService.Join
+   */
+  join: {
+    methodKind: "unary";
+    input: typeof JoinRequestSchema;
+    output: typeof JoinResponseSchema;
+  },
+  /**
+   * Records after the position of each partition: at once when there are some, else when some come, with none after
+   * max_wait_ms. It also tells of partitions that come and go, and ends its wait early when one has to go.
+   *
+   * @generated from rpc naru.v1.SubscriberService.Poll
+   */
+  poll: {
+    methodKind: "unary";
+    input: typeof PollRequestSchema;
+    output: typeof PollResponseSchema;
+  },
+  /**
+   * Answered when it is durable. Fenced for partitions that the member lost.
+   *
+   * @generated from rpc naru.v1.SubscriberService.Commit
+   */
+  commit: {
+    methodKind: "unary";
+    input: typeof CommitRequestSchema;
+    output: typeof CommitResponseSchema;
+  },
+  /**
+   * Of records of parallel topics, which are not there yet: fails with UNSUPPORTED.
+   *
+   * @generated from rpc naru.v1.SubscriberService.Ack
+   */
+  ack: {
+    methodKind: "unary";
+    input: typeof AckRequestSchema;
+    output: typeof AckResponseSchema;
+  },
+  /**
+   * Answered when the member's partitions are free.
+   *
+   * @generated from rpc naru.v1.SubscriberService.Leave
+   */
+  leave: {
+    methodKind: "unary";
+    input: typeof LeaveRequestSchema;
+    output: typeof LeaveResponseSchema;
   },
 }>;
 

@@ -1,0 +1,40 @@
+/** Which services there are, and who answers them. */
+import type { ConnectRouter, ServiceImpl } from '@connectrpc/connect';
+import { AdminService, health as healthProtocol, PublisherService, SubscriberService } from '@naru/protocol/proto';
+import type { HealthDoor } from './health-door.ts';
+import type { PublisherDoor } from './publisher-door.ts';
+import { addReflection } from './reflection-door.ts';
+import type { SubscriberDoor } from './subscriber-door.ts';
+import type { UnaryCalls } from './unary-door.ts';
+
+const SERVICES = [PublisherService, SubscriberService, AdminService];
+
+/** Services whose health can be asked for. */
+export const SERVICE_NAMES: readonly string[] = SERVICES.map(({ typeName }) => typeName);
+
+export interface GrpcDoors {
+  readonly publisher: PublisherDoor;
+  readonly subscriber: SubscriberDoor;
+  readonly unary: UnaryCalls;
+  readonly admin: ServiceImpl<typeof AdminService>;
+  readonly health: HealthDoor;
+}
+
+export function grpcRoutes({
+  publisher,
+  subscriber,
+  unary,
+  admin,
+  health,
+}: GrpcDoors): (router: ConnectRouter) => void {
+  return (router) => {
+    router.service(PublisherService, publisher);
+    router.service(SubscriberService, {
+      subscribe: (requests, context) => subscriber.subscribe(requests, context),
+      ...unary,
+    });
+    router.service(AdminService, admin);
+    router.service(healthProtocol.Health, health);
+    addReflection(router, [...SERVICES, healthProtocol.Health]);
+  };
+}
