@@ -14,7 +14,7 @@ const projects = stages.map((stage, index): TestProjectInlineConfiguration => ({
   test: {
     name: stage.name,
     include: [...stage.include],
-    exclude: ['**/node_modules/**', '**/generated/**'],
+    exclude: ['**/node_modules/**', '**/generated/**', ...(stage.exclude ?? [])],
     environment: 'node',
     pool: 'forks',
     // What the same command line would say outside vitest: scripts/run.mjs.

@@ -48,7 +48,7 @@ export const architectureRules: ArchitectureRules = {
   },
   onlyTestsImport: ['testkit'],
   layers: {
-    broker: [['core', 'log', 'metadata'], ['runtime'], ['service'], ['doors'], ['.']],
+    broker: [['postgres'], ['core', 'log', 'metadata'], ['runtime'], ['service'], ['doors'], ['.']],
   },
   pure: ['packages/broker/src/core'],
   impure: [

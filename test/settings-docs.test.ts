@@ -26,6 +26,7 @@ function leaves(tree: object, path: readonly string[] = []): [string, unknown][]
 /** A default as the document writes it means `value`. */
 function means(text: string, value: unknown): boolean {
   if (Array.isArray(value)) return text === `[${value.join(', ')}]`;
+  if (value === Infinity) return text === 'unlimited';
   if (typeof value !== 'number') return text === String(value);
   return Number(text) === value || parseDuration(text) === value || parseByteSize(text) === value;
 }

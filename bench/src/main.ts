@@ -27,7 +27,8 @@ const PROFILE_LINES = 25;
 const PROFILE_PACKAGES = 12;
 
 function wants({ only }: BenchOptions, comparison: Comparison, scenario: Scenario): boolean {
-  return only.length === 0 || only.includes(comparison.name) || only.includes(scenario.name);
+  if (only.length === 0) return scenario.isLong !== true;
+  return only.includes(comparison.name) || only.includes(scenario.name);
 }
 
 function progress(text: string): void {
@@ -47,8 +48,16 @@ async function bench(options: BenchOptions): Promise<number> {
   console.log(`Node ${node}, ${platform}, ${cores} × ${cpu}`);
   const inMemory = await memoryFileSystem(dataDirectory);
   if (inMemory !== null) console.log(`${dataDirectory} is on ${inMemory}: what is said of fsync means nothing`);
-  const { seconds, warmUpSeconds, consumedEvents, repetitions, sdkSettings } = options;
-  const settings = { seconds, warmUpSeconds, consumedEvents, dataDirectory, profileDirectory, sdkSettings };
+  const { seconds, warmUpSeconds, storedBytes, consumedEvents, repetitions, sdkSettings } = options;
+  const settings = {
+    seconds,
+    warmUpSeconds,
+    storedBytes,
+    consumedEvents,
+    dataDirectory,
+    profileDirectory,
+    sdkSettings,
+  };
   const results: ComparisonResult[] = [];
   const failures: Failure[] = [];
   for (const comparison of comparisons) {

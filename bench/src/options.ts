@@ -10,6 +10,7 @@ export const USAGE = `Usage: npm run bench [-- OPTIONS]
   --seconds N         of one measurement (default 4)
   --repetitions N     of each scenario, in turn (default 3)
   --events N          that consumers read (default 400000)
+  --stored-gib N      that a broker has at most when its start is measured (default 10)
   --data DIRECTORY    where brokers keep their data (default bench/results/local)
   --sdk JSON          settings of the SDK, such as '{"publisher":{"batchBytes":"256KiB"}}'
   --profile           writes CPU profiles and prints where the time went
@@ -29,6 +30,7 @@ export interface BenchOptions {
   readonly warmUpSeconds: number;
   readonly repetitions: number;
   readonly consumedEvents: number;
+  readonly storedBytes: number;
   readonly dataDirectory: string | undefined;
   readonly sdkSettings: SdkSettings;
   readonly profile: boolean;
@@ -46,6 +48,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | null {
       seconds: { type: 'string' },
       repetitions: { type: 'string' },
       events: { type: 'string' },
+      'stored-gib': { type: 'string' },
       data: { type: 'string' },
       sdk: { type: 'string', default: '{}' },
       profile: { type: 'boolean', default: false },
@@ -64,6 +67,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions | null {
     warmUpSeconds: smoke ? 0.2 : Math.min(seconds, 1.5),
     repetitions: Math.ceil(positive('repetitions', values.repetitions, smoke ? 1 : 3)),
     consumedEvents: Math.ceil(positive('events', values.events, smoke ? 20_000 : 400_000)),
+    storedBytes: positive('stored-gib', values['stored-gib'], smoke ? 0.02 : 10) * 1024 ** 3,
     dataDirectory: values.data,
     sdkSettings: sdkSettings(values.sdk),
     profile: values.profile,

@@ -15,8 +15,8 @@ export function values(): readonly Uint8Array[] {
 }
 
 /** Their keys, as a service would have them: text. */
-export function keys(): readonly string[] {
-  return Array.from({ length: KEYS }, (_, index) => `customer-${String(index).padStart(6, '0')}`);
+export function keys(count = KEYS): readonly string[] {
+  return Array.from({ length: count }, (_, index) => `customer-${String(index).padStart(6, '0')}`);
 }
 
 export interface SampleBatch {

@@ -25,8 +25,9 @@ export function scenarioResult(
   return { scenario, runs, median };
 }
 
-/** What a kind of scenario is about: bytes a second, or the median's milliseconds. */
+/** What a kind of scenario is about: bytes a second, or milliseconds. */
 export function figure(kind: Comparison['kind'], { bytes, seconds, latency }: Measurement): number {
+  if (kind === 'recovery') return seconds * 1_000;
   return kind === 'throughput' ? bytes / seconds : (latency?.p50 ?? 0);
 }
 

@@ -10,6 +10,8 @@ export interface Scenario {
   readonly name: string;
   /** One line for the table. */
   readonly what: string;
+  /** Takes minutes: only run when it, or its comparison, is named. */
+  readonly isLong?: boolean | undefined;
   /** Starts what it needs, measures, and leaves nothing; `bench` cleans up after it. */
   run(bench: ScenarioRun): Promise<Measurement>;
 }
@@ -26,7 +28,7 @@ export interface Target {
 export interface Comparison {
   readonly name: string;
   readonly title: string;
-  readonly kind: 'throughput' | 'latency';
+  readonly kind: 'throughput' | 'latency' | 'recovery';
   readonly subjects: readonly Scenario[];
   readonly limits: readonly Scenario[];
   readonly targets: readonly Target[];
@@ -36,6 +38,8 @@ export interface RunSettings {
   /** Of one measurement. */
   readonly seconds: number;
   readonly warmUpSeconds: number;
+  /** Bytes that a broker has stored at most when its start is measured. */
+  readonly storedBytes: number;
   /** Events that consumers read. */
   readonly consumedEvents: number;
   /** Where brokers keep their data: on a real disk. */

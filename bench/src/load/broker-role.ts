@@ -8,16 +8,18 @@ export interface BrokerOptions {
   readonly storage: 'file' | 'memory';
   /** Of the file storage. */
   readonly data: string;
+  /** Default: any free one. */
+  readonly port?: number | undefined;
 }
 
-export async function openBroker({ storage, data }: BrokerOptions) {
-  const broker = await Broker.start({ storage, data, port: 0, logLevel: 'warn', log: { memoryBytes: MEMORY_BYTES } });
+export async function openBroker({ storage, data, port = 0 }: BrokerOptions) {
+  const broker = await Broker.start({ storage, data, port, logLevel: 'warn', log: { memoryBytes: MEMORY_BYTES } });
   const failed = broker.failed.then((error) => {
     throw error;
   });
   failed.catch((error: unknown) => console.error('the broker failed:', error));
   return {
-    ready: { bootstrap: broker.bootstrap },
+    ready: { bootstrap: broker.bootstrap, port: broker.address.port },
     commands: {
       /** Everything on /metrics that has a value and no labels. */
       metrics: () => readMetrics(`http://${broker.bootstrap}/metrics`),

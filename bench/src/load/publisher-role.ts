@@ -16,12 +16,14 @@ export interface PublisherOptions {
   readonly settings: SdkSettings;
   readonly topic: string;
   readonly partitions: number;
+  /** Different keys. Default 1,000. */
+  readonly keyCount?: number | undefined;
 }
 
-export async function openPublisher({ bootstrap, settings, topic, partitions }: PublisherOptions) {
+export async function openPublisher({ bootstrap, settings, topic, partitions, keyCount }: PublisherOptions) {
   const naru = await connect({ ...settings, brokers: [bootstrap] });
   await naru.admin.createTopic(topic, { partitions });
-  const load = new PublishLoad(naru, topic);
+  const load = new PublishLoad(naru, topic, keyCount);
   return {
     ready: {},
     commands: {
@@ -43,10 +45,11 @@ class PublishLoad {
   readonly #naru: Naru;
   readonly #topic: string;
   readonly #values = values();
-  readonly #keys = keys();
+  readonly #keys: readonly string[];
   #next = 0;
 
-  constructor(naru: Naru, topic: string) {
+  constructor(naru: Naru, topic: string, keyCount?: number) {
+    this.#keys = keys(keyCount);
     this.#naru = naru;
     this.#topic = topic;
   }

@@ -14,6 +14,18 @@ export function table(result: ComparisonResult): string[][] {
     const head = ['', 'MB/s', 'spread', 'events/s', 'CPU-s/GiB', 'CPU use', 'peak MiB'];
     return [head, ...all.map(throughputRow)];
   }
+  if (kind === 'recovery') {
+    const head = [
+      '',
+      'to serving ms',
+      'spread',
+      'to first ack ms',
+      'after a clean stop ms',
+      'first ack ms',
+      'GiB stored',
+    ];
+    return [head, ...all.map(recoveryRow)];
+  }
   const head = ['', 'p50 ms', 'spread', 'p99 ms', 'p99.9 ms', 'max ms', 'events', 'CPU use'];
   return [head, ...all.map(latencyRow)];
 }
@@ -42,6 +54,22 @@ function throughputRow({ scenario, runs, median }: ScenarioResult): string[] {
     cpu,
     cpuUse(median),
     median.processes.map(({ peakRssBytes }) => Math.round(peakRssBytes / MIB)).join(' + '),
+  ];
+}
+
+function recoveryRow({ scenario, runs, median }: ScenarioResult): string[] {
+  const ms = (name: string): string => Math.round(median.notes?.[name] ?? 0).toLocaleString('en');
+  return [
+    scenario.name,
+    Math.round(figure('recovery', median)).toLocaleString('en'),
+    spread(
+      runs.map((run) => figure('recovery', run)),
+      0,
+    ),
+    ms('firstAckMs'),
+    ms('cleanServingMs'),
+    ms('cleanFirstAckMs'),
+    (median.bytes / GIB).toFixed(2),
   ];
 }
 

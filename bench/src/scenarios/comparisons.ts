@@ -7,10 +7,13 @@ import { http2Down, http2Up } from './bare-http2.ts';
 import { consumeHandler, consumePoll } from './consume.ts';
 import { endToEndLatency, endToEndThroughput } from './end-to-end.ts';
 import { awaitedPublish } from './publish-latency.ts';
+import { emptyStart, recoveries } from './recovery.ts';
 import { publishFile, publishMemory } from './publish.ts';
 
 /** Of the bare connect stream. */
 const PUBLISH_SHARE = 0.5;
+/** Until a broker serves again, whatever it has stored. */
+const RECOVERY_MS = 2_000;
 /** Times the bare write, plus milliseconds. */
 const AWAITED_FACTOR = 2;
 const AWAITED_MORE_MS = 1;
@@ -69,6 +72,20 @@ export const comparisons: readonly Comparison[] = [
     subjects: [endToEndLatency],
     limits: [connectRelayLatency],
     targets: [],
+  },
+  {
+    name: 'recovery',
+    title: 'Starting again after SIGKILL under load, and after a clean stop',
+    kind: 'recovery',
+    subjects: recoveries,
+    limits: [emptyStart],
+    targets: recoveries.map(({ name }) => ({
+      subject: name,
+      limit: emptyStart.name,
+      what: `serving and acknowledging within ${RECOVERY_MS / 1_000} s of the start, also after a clean stop`,
+      isReached: ({ notes = {} }) =>
+        (notes['firstAckMs'] ?? Infinity) <= RECOVERY_MS && (notes['cleanFirstAckMs'] ?? Infinity) <= RECOVERY_MS,
+    })),
   },
 ];
 

@@ -97,6 +97,13 @@ export class WorkerProcess<N extends RoleName = RoleName> {
     clearTimeout(timer);
   }
 
+  /** Ends the process as a crash does. */
+  async kill(): Promise<void> {
+    this.#isStopping = true;
+    this.#child.kill('SIGKILL');
+    await this.#ended;
+  }
+
   #request(command: string, argument: unknown): Promise<unknown> {
     const id = this.#nextId;
     this.#nextId += 1;

@@ -1,9 +1,8 @@
 /**
  * A broker: one data directory, one port. The only place that constructs implementations and wires them together.
  */
-import { existsSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
-import { join } from 'node:path';
+import type { HandlerContext } from '@connectrpc/connect';
 import {
   randomUuidBytes,
   silentLogger,
@@ -17,36 +16,36 @@ import {
   type Random,
   type Timers,
 } from '@naru/base';
-import { isInternalTopicName, NaruError } from '@naru/protocol';
+import { NaruError } from '@naru/protocol';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
-import { AdminService, PublisherService, SubscriberService } from '@naru/protocol/proto';
-import { APPENDS_PER_JOURNAL_FILE, brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+import { metricsPage } from './broker-metrics.ts';
+import { brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+import type { TopicConfigDefaults } from './core/registry/topic-config.ts';
 import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
 import { adminDoor } from './doors/grpc/admin-door.ts';
+import { grpcRoutes, SERVICE_NAMES } from './doors/grpc/grpc-routes.ts';
+import { HealthDoor } from './doors/grpc/health-door.ts';
 import { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import { unaryDoor } from './doors/grpc/unary-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
-import { MetricsPage } from './doors/http/metrics-page.ts';
+import type { MetricsPage } from './doors/http/metrics-page.ts';
 import { DEFAULT_LISTENER_LIMITS, Listener } from './doors/listener.ts';
-import { lockDataDirectory } from './log/file/data-dir-lock.ts';
-import { openFileLogStore } from './log/file/file-log-store.ts';
-import { DEFAULT_FILE_LOG_LIMITS } from './log/file/limits.ts';
 import { nodeDisk } from './log/file/node-disk.ts';
 import type { LogStore } from './log/log-store.ts';
-import { MemoryLogStore } from './log/memory/memory-log-store.ts';
 import type { MetadataChange, MetadataStore } from './metadata/metadata-store.ts';
-import { SqliteMetadataStore } from './metadata/sqlite-metadata-store.ts';
 import { MetadataFollower } from './runtime/metadata-follower.ts';
 import { GROUP_LOG_PARTITIONS, GROUP_LOG_TOPIC, Shard } from './runtime/shard.ts';
+import { ConnectedMembers } from './service/connected-members.ts';
 import { GroupService } from './service/groups.ts';
 import { ProducerIds } from './service/producer-ids.ts';
 import { PublishService } from './service/publish.ts';
+import type { SubscriberSession } from './service/subscriber-session.ts';
 import { newTopic, TopicService } from './service/topics.ts';
+import { UnarySessions } from './service/unary-sessions.ts';
+import { openStorage, type Storage } from './storage.ts';
 
 export const VERSION = '0.1.0';
-
-/** Written first of the log, once: see log/file/data-directory.ts. */
-const LOG_VERSION_FILE = 'naru-data.json';
 
 /** How long clients get to read their last answers when a broker closes. */
 const CLOSING_GRACE_MS = 500;
@@ -75,8 +74,9 @@ interface Parts {
   readonly door: HttpDoor;
   /** Doors whose calls last. */
   readonly streams: readonly { close(): void }[];
+  readonly health: HealthDoor;
   readonly surroundings: BrokerSurroundings;
-  readonly unlock: () => void;
+  readonly storage: Storage;
 }
 
 interface Identity {
@@ -147,7 +147,8 @@ export class Broker {
   }
 
   async #close(): Promise<void> {
-    const { listener, streams, door, shard, follower, metadata, unlock, surroundings } = this.#parts;
+    const { listener, streams, health, door, shard, follower, storage, surroundings } = this.#parts;
+    health.stopServing();
     listener.stop();
     await follower.stop();
     await shard.close();
@@ -155,8 +156,7 @@ export class Broker {
     door.close();
     await atMost(CLOSING_GRACE_MS, listener.idle(), surroundings.timers);
     listener.destroy();
-    await metadata.close();
-    unlock();
+    await storage.release();
   }
 }
 
@@ -173,7 +173,7 @@ interface Core {
   /** Topics at the start, the broker's own among them. */
   readonly topicCount: number;
   readonly failed: Promise<NaruError>;
-  readonly unlock: () => void;
+  readonly storage: Storage;
 }
 
 async function start(
@@ -185,8 +185,8 @@ async function start(
   const { clock, timers, logger } = surroundings;
   const startedMs = clock.monotonicMs();
   const core = await openCore(config, surroundings, undo);
-  const { store, metadata, shard, follower, failed, unlock } = core;
-  const { publisher, subscriber, door, metrics } = makeDoors(config, surroundings, core);
+  const { store, metadata, shard, follower, failed, storage } = core;
+  const { publisher, subscriber, sessions, health, door, metrics } = makeDoors(config, surroundings, core);
   undo.push(() => door.close());
   const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
   const listener = new Listener(door, timers, logger, {
@@ -196,11 +196,11 @@ async function start(
   });
   metrics.page = metricsPage(store, shard, listener, publisher, subscriber);
   const address = await listener.listen(config.host, config.port);
-  const streams = [publisher, subscriber];
+  const streams = [publisher, subscriber, sessions, health];
   const startMs = Math.round(clock.monotonicMs() - startedMs);
   logger.info({ ...address, storage: config.storage, topics: core.topicCount - 1, startMs }, 'the broker serves');
   return make(
-    { config, store, metadata, shard, follower, listener, door, streams, surroundings, unlock },
+    { config, store, metadata, shard, follower, listener, door, streams, health, surroundings, storage },
     address,
     failed,
   );
@@ -209,12 +209,10 @@ async function start(
 /** Lock, metadata, log, shard: recovered and agreeing with each other. */
 async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, undo: Undo): Promise<Core> {
   const { clock, timers, random, logger } = surroundings;
-  const unlock = config.storage === 'file' ? openDataDirectory(config.data) : () => {};
-  undo.push(unlock);
-  const metadata = new SqliteMetadataStore(config.storage === 'file' ? join(config.data, 'metadata.db') : ':memory:');
-  undo.push(() => metadata.close());
+  const storage = await openStorage(config, surroundings);
+  const { store, metadata } = storage;
+  undo.push(() => storage.release());
   const identity = await introduce(metadata, clock, random);
-  const store = openStore(config, surroundings);
   const { promise: failed, resolve: fail } = Promise.withResolvers<NaruError>();
   const shard = new Shard({
     store,
@@ -229,25 +227,49 @@ async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, 
       defaultSessionTimeoutMs: config.groups.sessionTimeoutMs,
       defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
     },
+    topicDefaults: topicDefaults(config),
+    retentionIntervalMs: config.retention.checkIntervalMs,
+    compactionIntervalMs: config.compaction.checkIntervalMs,
+    compactionMapBytes: config.compaction.mapBytes,
     onFailed: fail,
   });
   const { entries, revision } = await metadata.snapshot();
   const known = entries
     .filter(({ key }) => key.startsWith(TOPIC_KEY_PREFIX))
     .map(({ value }) => value as TopicMetadata);
-  if (config.storage === 'file') await checkLogIsThere(config.data, known, surroundings.disk);
+  await storage.check(known);
   undo.push(() => shard.close());
   await shard.start(known);
   const follower = new MetadataFollower(metadata, shard);
   follower.start(known, revision);
   undo.push(() => follower.stop());
   const { defaultPartitions: defaultPartitionCount } = config;
-  const topics = new TopicService({ metadata, follower, shard, clock, random, defaultPartitionCount });
+  const topics = new TopicService({
+    metadata,
+    follower,
+    shard,
+    clock,
+    random,
+    defaultPartitionCount,
+    topicDefaults: topicDefaults(config),
+  });
   for (const topic of known) if (topic.state === 'deleting') await topics.forget(topic.name);
-  return { identity, store, metadata, shard, follower, topics, topicCount: known.length, failed, unlock };
+  return { identity, store, metadata, shard, follower, topics, topicCount: known.length, failed, storage };
 }
 
-function makeDoors(config: BrokerConfig, { clock, timers, logger }: BrokerSurroundings, core: Core) {
+/** What holds where a topic says nothing. */
+function topicDefaults({ retention, log }: BrokerConfig): TopicConfigDefaults {
+  const { segmentAgeMs: segmentMs, segmentBytes, maxBatchBytes } = log;
+  return {
+    retentionMs: retention.timeMs,
+    retentionBytes: retention.partitionBytes,
+    segmentMs,
+    segmentBytes,
+    maxBatchBytes,
+  };
+}
+
+function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: BrokerSurroundings, core: Core) {
   const { metadata, shard, follower, topics, identity, failed } = core;
   const { maxBatchBytes } = config.log;
   const publisher = new PublisherDoor({
@@ -257,15 +279,13 @@ function makeDoors(config: BrokerConfig, { clock, timers, logger }: BrokerSurrou
     maxBatchBytes,
     logger,
   });
-  const subscriber = new SubscriberDoor({
-    shard,
-    follower,
-    clock,
-    timers,
-    logger,
-    defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
-    peerOf: (context) => context.values.get(PEER_KEY),
-  });
+  const peerOf = (context: HandlerContext): string => context.values.get(PEER_KEY);
+  const { maxPollIntervalMs: defaultMaxPollIntervalMs } = config.groups;
+  const members = new ConnectedMembers<SubscriberSession>();
+  const sessionOptions = { shard, follower, clock, timers, members, defaultMaxPollIntervalMs };
+  const subscriber = new SubscriberDoor({ ...sessionOptions, logger, peerOf });
+  const sessions = new UnarySessions({ ...sessionOptions, random, codecs: nodeCompressionCodecs });
+  const unary = unaryDoor({ sessions, follower, logger, peerOf });
   const cluster = {
     clusterId: identity.clusterId,
     version: VERSION,
@@ -273,18 +293,16 @@ function makeDoors(config: BrokerConfig, { clock, timers, logger }: BrokerSurrou
     startedAtMs: clock.nowMs(),
   };
   const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster, logger });
+  const health = new HealthDoor(SERVICE_NAMES);
   let failure: NaruError | null = null;
   void failed.then((error) => {
     failure = error;
+    health.stopServing();
   });
   // Set before the first connection: it counts those of the listener, which is made of these doors.
   const metrics: { page: MetricsPage | null } = { page: null };
   const door = httpDoor({
-    routes: (router) => {
-      router.service(PublisherService, publisher);
-      router.service(SubscriberService, subscriber);
-      router.service(AdminService, admin);
-    },
+    routes: grpcRoutes({ publisher, subscriber, unary, admin, health }),
     streams: [publisher.streamMethod(), subscriber.streamMethod()],
     pages: {
       notReady: () => failure?.message ?? null,
@@ -292,53 +310,7 @@ function makeDoors(config: BrokerConfig, { clock, timers, logger }: BrokerSurrou
     },
     logger,
   });
-  return { publisher, subscriber, door, metrics };
-}
-
-/** Locks the data directory, so that a second broker is refused; returns how to let it go. */
-function openDataDirectory(path: string): () => void {
-  const lock = lockDataDirectory(path);
-  if (existsSync(join(path, LOG_VERSION_FILE)) && !existsSync(join(path, 'metadata.db'))) {
-    lock.release();
-    throw new NaruError(
-      'DATA_CORRUPT',
-      `${path} holds a log, but its metadata.db is missing: nothing was changed. Put the metadata.db that belongs to it back`,
-    );
-  }
-  return () => lock.release();
-}
-
-/** A topic is created after the log: metadata that knows one beside no log would begin its offsets anew. */
-async function checkLogIsThere(path: string, known: readonly TopicMetadata[], disk: Disk): Promise<void> {
-  if (known.every(({ name }) => isInternalTopicName(name)) || (await disk.list(path)).includes(LOG_VERSION_FILE))
-    return;
-  const message = `the metadata of ${path} knows topics, but their log is missing`;
-  throw new NaruError('DATA_CORRUPT', `${message}: nothing was changed. Put the log that belongs to the metadata back`);
-}
-
-function openStore(config: BrokerConfig, { disk, clock, timers, random, logger }: BrokerSurroundings): LogStore {
-  const { log } = config;
-  if (config.storage === 'memory') return new MemoryLogStore({ maxBytes: log.memoryBytes });
-  // Small journal files get small writes: a file has to hold several of the largest, or there would never be room for one.
-  const appendBytes = Math.min(DEFAULT_FILE_LOG_LIMITS.maxAppendBytes, log.journalFileBytes / APPENDS_PER_JOURNAL_FILE);
-  return openFileLogStore({
-    disk,
-    path: config.data,
-    clock,
-    timers,
-    random,
-    logger,
-    limits: {
-      journalFileBytes: log.journalFileBytes,
-      journalBytes: log.journalBytes,
-      checkpointBytes: log.checkpointBytes,
-      segmentBytes: log.segmentBytes,
-      segmentAgeMs: log.segmentAgeMs,
-      cacheBytes: log.cacheBytes,
-      maxAppendBytes: appendBytes,
-      mergedFrameBytes: appendBytes,
-    },
-  });
+  return { publisher, subscriber, sessions, health, door, metrics };
 }
 
 /** Gives the cluster its id, the broker its next epoch, and groups their log, where they are missing. */
@@ -360,60 +332,6 @@ async function introduce(metadata: MetadataStore, clock: Clock, random: Random):
   if (!result.ok)
     throw new NaruError('DATA_DIRECTORY_IN_USE', 'another broker started on the same metadata at the same time');
   return { clusterId, epoch };
-}
-
-function metricsPage(
-  store: LogStore,
-  shard: Shard,
-  listener: Listener,
-  publisher: PublisherDoor,
-  subscriber: SubscriberDoor,
-): MetricsPage {
-  const counter = (name: string, help: string, read: () => number) => ({ name, help, kind: 'counter', read }) as const;
-  const gauge = (name: string, help: string, read: () => number) => ({ name, help, kind: 'gauge', read }) as const;
-  return new MetricsPage([
-    counter('log_appends_total', 'Appends to the log, each of any number of batches.', () => store.metrics().appends),
-    counter('log_appended_bytes_total', 'Bytes of batches appended.', () => store.metrics().appendedBytes),
-    counter('log_commit_cycles_total', 'Writes that made appends durable.', () => store.metrics().commitCycles),
-    counter('log_commit_seconds_total', 'Time spent in those writes.', () => store.metrics().commitMs / 1_000),
-    counter('log_checkpoints_total', 'Checkpoints written.', () => store.metrics().checkpoints),
-    gauge(
-      'log_unwritten_bytes',
-      'Bytes acknowledged and not yet in their segments.',
-      () => store.metrics().unwrittenBytes,
-    ),
-    gauge('log_cache_bytes', 'Bytes of recent batches in memory.', () => store.metrics().cacheBytes),
-    counter('log_cache_hits_total', 'Reads answered from memory.', () => store.metrics().cacheHits),
-    counter('log_cache_misses_total', 'Reads answered from disk.', () => store.metrics().cacheMisses),
-    gauge('shard_queued_commands', 'Commands waiting in the shard.', () => shard.status().queuedCommands),
-    gauge(
-      'shard_committing_bytes',
-      'Bytes of batches on their way to being durable.',
-      () => shard.status().committingBytes,
-    ),
-    gauge('partitions', 'Partitions.', () => shard.status().partitions),
-    gauge('groups', 'Consumer groups.', () => shard.status().groups),
-    gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
-    gauge(
-      'publish_in_flight_bytes',
-      'Bytes of batches taken from publish streams and not durable.',
-      () => publisher.inFlightBytes,
-    ),
-    gauge('publish_streams', 'Publish streams that are open.', () => publisher.openStreams),
-    gauge('subscribe_streams', 'Subscriptions that are open.', () => subscriber.openStreams),
-    gauge(
-      'subscribe_held_bytes',
-      'Bytes of records read for subscribers and not taken by them.',
-      () => subscriber.heldBytes,
-    ),
-    gauge('connections', 'Open connections.', () => listener.connections),
-    counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
-    counter(
-      'connections_refused_total',
-      'Connections refused: too many, or no known protocol.',
-      () => listener.refused,
-    ),
-  ]);
 }
 
 function checkRemote(config: BrokerConfig): void {

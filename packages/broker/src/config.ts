@@ -5,8 +5,10 @@
  */
 import {
   byteSize,
+  byteSizeOrUnlimited,
   count,
   duration,
+  durationOrUnlimited,
   parseSettings,
   readSettingsFile,
   settingsFrom,
@@ -28,10 +30,27 @@ export const brokerSchema = z.strictObject({
   host: z.string().min(1).default('127.0.0.1'),
   /** 0 for any free port. */
   port: count(0, 65_535).default(9092),
-  /** Where the file storage keeps everything. */
+  /** Where the storages `file` and `sqlite` keep everything. */
   data: z.string().min(1).default('naru-data'),
-  /** `file` is durable; `memory` keeps nothing. */
-  storage: z.enum(['file', 'memory']).default('file'),
+  /** `file`, `sqlite` and `postgres` are durable; `memory` keeps nothing. */
+  storage: z.enum(['file', 'memory', 'sqlite', 'postgres']).default('file'),
+  postgres: z
+    .strictObject({
+      /** `postgres://user:password@host:port/database`. */
+      url: z.string().min(1).default('postgres://localhost:5432/naru'),
+      /** Of the broker's tables; created when missing. */
+      schema: z.string().min(1).default('naru'),
+      /** Connections: one writes the log, the others do everything else. */
+      connections: count(1, 100).default(3),
+      /** How long a start tries to reach the database. */
+      startTimeoutMs: duration(100).prefault('30s'),
+      connectTimeoutMs: duration(100).prefault('10s'),
+      /** Of one statement, after which the connection counts as dead. */
+      statementTimeoutMs: duration(100).prefault('10s'),
+      /** How long the database is this broker's after its last sign of life, by the database's clock. */
+      leaseMs: duration(500).prefault('5s'),
+    })
+    .prefault({}),
   /** Shards on threads of their own. Only 1 for now. */
   workers: z.literal(1, 'expected 1: shards on several threads are not supported yet').default(1),
   /** Listening beyond loopback is refused without this, since there is no authentication yet. */
@@ -83,6 +102,37 @@ export const brokerSchema = z.strictObject({
       }
     })
     .prefault({}),
+  logging: z
+    .strictObject({
+      /** The journal of the file storage. */
+      recoveryLog: z
+        .strictObject({
+          /** False: a publish is acknowledged when the operating system has it; a power cut may take back the newest. */
+          use: z.boolean().default(true),
+          /** How long it is kept after it is needed, with older checkpoints, in case the newest is damaged. */
+          keepMs: duration(0).prefault(0),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  retention: z
+    .strictObject({
+      /** How long events are kept after they were stored, where a topic does not say. */
+      timeMs: durationOrUnlimited(1_000).prefault('7d'),
+      /** Bytes of a partition beyond which its oldest events go, where a topic does not say. */
+      partitionBytes: byteSizeOrUnlimited().prefault('unlimited'),
+      /** How often is looked what may go. */
+      checkIntervalMs: duration(10).prefault('30s'),
+    })
+    .prefault({}),
+  compaction: z
+    .strictObject({
+      /** How often is looked which compacted topics have enough that is new. */
+      checkIntervalMs: duration(10).prefault('15s'),
+      /** Memory for keys while a partition is compacted; more keys take several rounds. */
+      mapBytes: byteSize(MIB).prefault('128MiB'),
+    })
+    .prefault({}),
   groups: z
     .strictObject({
       /** Used when a member does not say. */
@@ -115,6 +165,7 @@ const SPEC: SettingsSpec<typeof brokerSchema> = {
     NARU_PORT: { path: ['port'], parse: Number },
     NARU_DATA: { path: ['data'], parse: String },
     NARU_STORAGE: { path: ['storage'], parse: String },
+    NARU_POSTGRES_URL: { path: ['postgres', 'url'], parse: String },
     NARU_LOG_LEVEL: { path: ['logLevel'], parse: String },
   },
 };

@@ -82,6 +82,16 @@ export function readPosition(text: string): ReadingPosition {
   throw new InvalidArgumentError('Expected beginning, end, an offset, or a time such as 2026-01-31T08:00:00Z.');
 }
 
+/** Collects `setting=value`; the last of a name counts. */
+export function collectSetting(
+  text: string,
+  before: Readonly<Record<string, string>> = {},
+): Readonly<Record<string, string>> {
+  const at = text.indexOf('=');
+  if (at < 1) throw new InvalidArgumentError('Expected SETTING=VALUE.');
+  return { ...before, [text.slice(0, at).trim()]: text.slice(at + 1).trim() };
+}
+
 export interface HeaderOption {
   readonly key: string;
   readonly value: Uint8Array;

@@ -6,7 +6,9 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../package.json' with { type: 'json' };
 import { CommandFailure } from './command-failure.ts';
+import { addCompletionCommand } from './commands/completion.ts';
 import { addConsumeCommand } from './commands/consume.ts';
+import { addDoctorCommand } from './commands/doctor.ts';
 import { addGroupCommand } from './commands/group.ts';
 import { addPublishCommand } from './commands/publish.ts';
 import { addStartCommand } from './commands/start.ts';
@@ -64,6 +66,8 @@ export function createProgram(terminal: Terminal): Command {
   addPublishCommand(program, terminal);
   addConsumeCommand(program, terminal);
   addGroupCommand(program, terminal);
+  addDoctorCommand(program, terminal);
+  addCompletionCommand(program, terminal);
   program.addHelpText('after', EPILOGUE);
   return program;
 }

@@ -51,6 +51,29 @@ export interface AddPartitionsOptions extends CallOptions {
   readonly allowKeyReorder?: boolean | undefined;
 }
 
+export interface TopicConfigEntry {
+  /** Kafka's name where Kafka has one, such as `retention.ms`. */
+  readonly name: string;
+  /** In force: durations in milliseconds, sizes in bytes, `-1` for no limit. */
+  readonly value: string;
+  /** False where the broker's default holds. */
+  readonly isSet: boolean;
+  readonly help: string;
+}
+
+export interface ChangeTopicConfigOptions extends CallOptions {
+  /** Durations and sizes may have units: `7d`, `10GiB`; `unlimited` is `-1`. */
+  readonly set?: Readonly<Record<string, string>> | undefined;
+  /** Settings that go back to the broker's default. */
+  readonly unset?: readonly string[] | undefined;
+}
+
+export interface RecordsBefore {
+  readonly partition: number;
+  /** The new log start offset, unless it lies below the present one; `end`: everything that can be read now. */
+  readonly before: bigint | 'end';
+}
+
 export interface PartitionOffset {
   readonly partition: number;
   readonly offset: bigint;
@@ -184,6 +207,40 @@ export class Admin {
     const request = { name, partitionCount: partitions, allowKeyReorder: options.allowKeyReorder ?? false };
     const response = await this.#call(AdminService.method.addPartitions, request, options);
     return topic(response.topic);
+  }
+
+  /** Every setting of a topic, with the value in force. @throws NaruError UNKNOWN_TOPIC_OR_PARTITION */
+  async describeTopicConfig(name: string, options?: CallOptions): Promise<TopicConfigEntry[]> {
+    const { entries } = await this.#call(AdminService.method.describeTopicConfig, { name }, options);
+    return entries.map(({ name: setting, value, isSet, help }) => ({ name: setting, value, isSet, help }));
+  }
+
+  /** In force when it resolves. @throws NaruError INVALID_CONFIG, UNKNOWN_TOPIC_OR_PARTITION */
+  async changeTopicConfig(name: string, options: ChangeTopicConfigOptions): Promise<Topic> {
+    const request = { name, set: { ...options.set }, unset: [...(options.unset ?? [])] };
+    const response = await this.#call(AdminService.method.changeTopicConfig, request, options);
+    return topic(response.topic);
+  }
+
+  /**
+   * Deletes events for good, for every group.
+   *
+   * @returns the log start offsets after it
+   * @throws NaruError OFFSET_OUT_OF_RANGE beyond the end; partitions named before that one are done then
+   */
+  async deleteRecords(
+    name: string,
+    partitions: readonly RecordsBefore[],
+    options?: CallOptions,
+  ): Promise<PartitionOffset[]> {
+    const request = {
+      topic: name,
+      partitions: partitions.map(({ partition, before }) =>
+        before === 'end' ? { partition } : { partition, beforeOffset: before },
+      ),
+    };
+    const response = await this.#call(AdminService.method.deleteRecords, request, options);
+    return response.logStarts.map(({ partition, offset }) => ({ partition, offset }));
   }
 
   /** Where `position` is in each partition. Default: every partition. */

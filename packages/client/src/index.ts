@@ -5,6 +5,7 @@ export type { CompressionType, RecordHeader } from '@naru/protocol/batch';
 export { Admin } from './admin.ts';
 export type {
   AddPartitionsOptions,
+  ChangeTopicConfigOptions,
   ClusterDescription,
   CreateTopicOptions,
   GroupDescription,
@@ -14,8 +15,10 @@ export type {
   OffsetReset,
   PartitionDescription,
   PartitionOffset,
+  RecordsBefore,
   ResetOffsetsOptions,
   Topic,
+  TopicConfigEntry,
   TopicDescription,
   TopicType,
 } from './admin.ts';
@@ -33,6 +36,7 @@ export { settingsSchema } from './settings.ts';
 export type { PublisherSettings, Settings, SettingsInput, SubscriberSettings } from './settings.ts';
 export { EventBatch, EventPoller } from './subscriber/event-poller.ts';
 export type { PollOptions } from './subscriber/event-poller.ts';
+export type { PartitionFailure, PositionJump } from './subscriber/consumption.ts';
 export { EventHeaders, NaruEvent } from './subscriber/event.ts';
 export type { BatchHandler, Handler, HandlerContext, TopicPartition } from './subscriber/event.ts';
 export { HandlerFailedError, NonRetriableError } from './subscriber/handler-error.ts';

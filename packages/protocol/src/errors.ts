@@ -71,11 +71,18 @@ export const ERRORS = {
   UNRELEASED_INSTANCE_ID: retriable(GRPC.failedPrecondition),
   MAX_POLL_INTERVAL_EXCEEDED: final(GRPC.aborted),
   INCONSISTENT_GROUP_PROTOCOL: final(GRPC.failedPrecondition),
+  REBALANCE_IN_PROGRESS: final(GRPC.aborted),
+  ILLEGAL_GENERATION: final(GRPC.aborted),
+  FENCED_INSTANCE_ID: final(GRPC.aborted),
+  INVALID_SESSION_TIMEOUT: final(GRPC.invalidArgument),
+  UNSUPPORTED_ASSIGNOR: final(GRPC.invalidArgument),
+  INVALID_REGULAR_EXPRESSION: final(GRPC.invalidArgument),
   OFFSET_METADATA_TOO_LARGE: final(GRPC.invalidArgument),
   NOT_ASSIGNED: final(GRPC.failedPrecondition),
   // Storage
   STORAGE_FULL: retriable(GRPC.resourceExhausted),
   STORAGE_ERROR: retriable(GRPC.unavailable),
+  STORAGE_UNAVAILABLE: retriable(GRPC.unavailable),
   DATA_CORRUPT: final(GRPC.dataLoss),
   // The broker
   OVERLOADED: retriable(GRPC.resourceExhausted),

@@ -31,20 +31,36 @@ export interface SettingsSpec<Schema extends z.ZodType> {
   readonly ignoredSections?: readonly string[] | undefined;
 }
 
-const quantity = (parse: (text: string) => number | string, minimum: number) =>
-  z.union([z.number(), z.string()], 'expected a number, or text with a unit').transform((input, context) => {
-    const value = typeof input === 'number' ? input : parse(input);
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value;
-    const message = typeof value === 'string' ? value : `expected ${minimum} or more, got ${String(input)}`;
-    context.addIssue({ code: 'custom', message });
-    return z.NEVER;
-  });
+const UNLIMITED = 'unlimited';
+
+const quantity = (parse: (text: string) => number | string, minimum: number, mayBeUnlimited = false) =>
+  z
+    .union([z.number(), z.string(), z.custom<number>(isInfinity)], 'expected a number, or text with a unit')
+    .transform((input, context) => {
+      if (mayBeUnlimited && (input === UNLIMITED || input === Infinity)) return Infinity;
+      const value = typeof input === 'number' ? input : parse(input);
+      if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value;
+      const message = typeof value === 'string' ? value : `expected ${minimum} or more, got ${String(input)}`;
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    });
+
+/** What a complete configuration holds for `unlimited`; zod takes it for no number. */
+function isInfinity(value: unknown): boolean {
+  return value === Infinity;
+}
 
 /** A setting in bytes, or text such as `64KiB`. */
 export const byteSize = (minimum = 1) => quantity(parseByteSize, minimum);
 
 /** A setting in milliseconds, or text such as `5s`. */
 export const duration = (minimumMs = 0) => quantity(parseDuration, minimumMs);
+
+/** As {@link byteSize}; `unlimited` is Infinity. */
+export const byteSizeOrUnlimited = (minimum = 1) => quantity(parseByteSize, minimum, true);
+
+/** As {@link duration}; `unlimited` is Infinity. */
+export const durationOrUnlimited = (minimumMs = 0) => quantity(parseDuration, minimumMs, true);
 
 /** A setting that is a whole number within bounds. */
 export const count = (minimum: number, maximum: number) => z.number().int().min(minimum).max(maximum);

@@ -19,6 +19,10 @@ interface ModelPartition {
   readonly batches: readonly StoredBatch[];
 }
 
+export type BatchForms = (partition: PartitionKey, batch: StoredBatch) => readonly (StoredBatch | null)[];
+
+const asAppended: BatchForms = (_partition, batch) => [batch];
+
 /** Immutable: {@link LogModel.with} makes the next one. */
 export class LogModel {
   readonly partitions: ReadonlyMap<PartitionKey, ModelPartition>;
@@ -59,8 +63,12 @@ export class LogModel {
     return null;
   }
 
-  /** What is different in `store`, its batches' bytes included; null when nothing is. */
-  async differenceFromStore(store: LogStore, maxBytes: number): Promise<string | null> {
+  /**
+   * What is different in `store`, its batches' bytes included; null when nothing is.
+   *
+   * @param forms what may stand for an appended batch, null for nothing; default: the batch itself
+   */
+  async differenceFromStore(store: LogStore, maxBytes: number, forms: BatchForms = asAppended): Promise<string | null> {
     const difference = this.differenceFromInfos(store.partitions());
     if (difference !== null) return difference;
     for (const [partition, expected] of this.partitions) {
@@ -68,16 +76,24 @@ export class LogModel {
       for (let offset = expected.start; ;) {
         const batches = await store.read(partition, offset, maxBytes, Number.MAX_SAFE_INTEGER);
         for (const batch of batches) {
-          const wanted = expected.batches[index++];
+          let wanted = expected.batches[index++];
+          while (
+            wanted !== undefined &&
+            wanted.baseOffset < batch.baseOffset &&
+            forms(partition, wanted).includes(null)
+          ) {
+            wanted = expected.batches[index++];
+          }
           if (wanted === undefined) return `partition ${partition} has a batch at ${batch.baseOffset}, beyond its end`;
-          if (!sameBatch(batch, wanted)) return `partition ${partition} has other bytes at ${batch.baseOffset}`;
+          if (!forms(partition, wanted).some((form) => form !== null && sameBatch(batch, form)))
+            return `partition ${partition} has other bytes at ${batch.baseOffset}`;
         }
         const last = batches.at(-1);
         if (last === undefined) break;
         offset = last.lastOffset + 1;
       }
-      if (index < expected.batches.length)
-        return `partition ${partition} misses ${expected.batches.length - index} batches`;
+      const missing = expected.batches.slice(index).filter((batch) => !forms(partition, batch).includes(null));
+      if (missing.length > 0) return `partition ${partition} misses ${missing.length} batches`;
     }
     return null;
   }

@@ -5,6 +5,7 @@
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
 import type { LogStore, PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '@naru/broker';
+import { compacting, findingBySize } from './log-store-compaction.ts';
 import { sampleBatch } from './sample-batch.ts';
 import type { SampleBatchOptions } from './sample-batch.ts';
 
@@ -93,7 +94,7 @@ export async function readAll(
 }
 
 /** One test's store, with short forms of what tests do most. */
-class Context {
+export class Context {
   readonly createFixture: () => Promise<LogStoreFixture>;
   fixture!: LogStoreFixture;
   store!: LogStore;
@@ -119,7 +120,7 @@ class Context {
   }
 }
 
-function offsetsOf(batches: readonly StoredBatch[]): string[] {
+export function offsetsOf(batches: readonly StoredBatch[]): string[] {
   return batches.map((batch) => `${batch.baseOffset}-${batch.lastOffset}`);
 }
 
@@ -152,6 +153,12 @@ export function logStoreConformance(
     });
     describe('a long log', () => {
       longLog(test, context);
+    });
+    describe('compacting', () => {
+      compacting(test, context);
+    });
+    describe('finding a place by size', () => {
+      findingBySize(test, context);
     });
     describe('closing', () => {
       closing(test, context);
@@ -333,6 +340,15 @@ function truncating({ it, expect }: TestFunctions, c: Context): void {
     await c.store.create(P0);
     await c.append(P0, 0, { mark: 1 });
     expect(await c.read(P0, 0)).toEqual(['0-0']);
+  });
+
+  it('creates a partition anew while its deletion is on its way', async () => {
+    await c.store.create(P0);
+    await c.append(P0, 0, { count: 3 });
+    const done = [c.store.delete(P0), c.store.create(P0, 7), c.append(P0, 7, { mark: 1 })];
+    await Promise.all(done);
+    expect(c.store.info(P0)).toMatchObject({ logStartOffset: 7, endOffset: 8 });
+    expect(await c.read(P0, 7)).toEqual(['7-7']);
   });
 }
 

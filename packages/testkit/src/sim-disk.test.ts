@@ -108,4 +108,56 @@ describe('SimDisk', () => {
     await expect(disk.open('/d/missing', 'read')).rejects.toMatchObject({ code: 'ENOENT' });
     await expect(disk.open('/e/x', 'write')).rejects.toMatchObject({ code: 'ENOENT' });
   });
+
+  it('drops what a failed sync should have made durable, when it is told to, and the next sync says that all is well', async () => {
+    const work = async (disk: SimDisk): Promise<void> => {
+      const file = await disk.open('/d/a', 'write');
+      await file.write([bytes('new')], 0);
+      disk.addFault({ operation: 'sync', code: 'EIO', times: 1, discards: true });
+      await expect(file.sync()).rejects.toMatchObject({ code: 'EIO' });
+      await file.sync();
+      expect(text(disk, '/d/a')).toBe('new!');
+    };
+    expect(await outcomes(work, (disk) => text(disk, '/d/a'))).toEqual(new Set(['old!']));
+  });
+
+  it('has no room for more entries when it is told so', async () => {
+    const disk = await prepared();
+    disk.maxEntries = 4;
+    const file = await disk.open('/d/b', 'write').catch((error: unknown) => error);
+    expect(file).toMatchObject({ code: 'ENOSPC' });
+    await expect(disk.makeDirectory('/d/e')).rejects.toMatchObject({ code: 'ENOSPC' });
+    await expect(disk.rename('/d/a', '/d/c')).rejects.toMatchObject({ code: 'ENOSPC' });
+    expect(disk.paths()).toEqual(['/d/a']);
+    await disk.open('/d/a', 'write');
+  });
+
+  it('tears and forgets alike in runs of one seed, and says so', async () => {
+    const run = async (seed: number, value: string): Promise<string[]> => {
+      let disk = new SimDisk(new SeededRandom(seed));
+      await disk.makeDirectory('/d');
+      const file = await disk.open('/d/a', 'write');
+      await file.write([bytes(value)], 0);
+      disk = disk.powerCut(new SeededRandom(seed));
+      await disk.open('/d/a', 'read').catch(() => undefined);
+      return [disk.trace, `${disk.mutations}`];
+    };
+    expect(await run(1, 'x')).toEqual(await run(1, 'x'));
+    expect(await run(1, 'x')).not.toEqual(await run(1, 'y'));
+  });
+
+  it('counts what changes it, and cuts the power at one of them', async () => {
+    const disk = await prepared();
+    const { mutations, operations } = disk;
+    await disk.list('/d');
+    const file = await disk.open('/d/a', 'write');
+    await file.size();
+    expect([disk.mutations, disk.operations]).toEqual([mutations, operations + 3]);
+    disk.cutAfterMutations(2);
+    await file.write([bytes('1')], 0);
+    await file.read(new Uint8Array(1), 0);
+    void file.sync();
+    await disk.whenCut;
+    expect(disk.mutations).toBe(mutations + 2);
+  });
 });

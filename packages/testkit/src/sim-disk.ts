@@ -9,9 +9,11 @@
  * deterministic as long as nothing else is asynchronous. Data written through 'write-dsync' is durable on completion; a
  * write in flight at the cut is like any unsynced write.
  *
- * Faults are added with {@link SimDisk.addFault}; space is limited with {@link SimDisk.capacityBytes}.
+ * Faults are added with {@link SimDisk.addFault}; space is limited with {@link SimDisk.capacityBytes} and
+ * {@link SimDisk.maxEntries}.
  */
 import type { Disk, DiskFile, DiskOpenMode } from '@naru/base';
+import { crc32c } from '@naru/protocol/batch';
 import type { SeededRandom } from './seeded-random.ts';
 import { SimInode } from './sim-inode.ts';
 
@@ -41,6 +43,11 @@ export interface SimFault {
   readonly times?: number | undefined;
   /** Bytes of a failing write that reach the file all the same. Default 0. */
   readonly partialBytes?: number | undefined;
+  /**
+   * A failing sync drops what it should have made durable, as Linux does: readers go on seeing it, a later sync succeeds,
+   * and it never reaches the disk. Default: it stays unsynced.
+   */
+  readonly discards?: boolean | undefined;
 }
 
 /** Files and directories by path. */
@@ -55,9 +62,26 @@ interface EntryChange {
   readonly apply: (namespace: Namespace) => void;
 }
 
+/** What one disk leaves to the next. */
+interface DiskState {
+  readonly visible: Namespace;
+  readonly durable: Namespace;
+  readonly changes: EntryChange[];
+  readonly trace: string;
+}
+
 interface ActiveFault {
   readonly fault: SimFault;
   seen: number;
+}
+
+/** What else there is to say of an operation that begins. */
+interface Begin {
+  readonly mutates?: boolean | undefined;
+  /** Its arguments, for the trace. */
+  readonly detail?: string | undefined;
+  /** Its caller makes it fail. */
+  readonly handlesFault?: boolean | undefined;
 }
 
 const MAX_TURNS = 4;
@@ -66,6 +90,8 @@ const MAX_SLOW_TURNS = 5;
 export class SimDisk implements Disk {
   /** Bytes of all files together, beyond which writes fail with ENOSPC. Default: unlimited. */
   capacityBytes = Infinity;
+  /** Files and directories together, beyond which none is added: creating and renaming fail with ENOSPC. Default: unlimited. */
+  maxEntries = Infinity;
   /** Probability that an operation takes a few turns of the event loop, so that others overtake it. Default 0. */
   slowness = 0;
   /** False: 'write-dsync' is opened like 'write'. For proving that a test notices. */
@@ -76,14 +102,20 @@ export class SimDisk implements Disk {
   #changes: EntryChange[] = [];
   #faults: ActiveFault[] = [];
   #operations = 0;
+  #mutations = 0;
   #cutAt = Infinity;
+  #cutAtMutation = Infinity;
+  #trace: number;
+  /** What {@link trace} has yet to take in. */
+  readonly #notes: string[] = [];
   #isCut = false;
   #onCut: () => void = () => undefined;
   /** Settles when the power is cut. */
   readonly whenCut: Promise<void>;
 
-  constructor(random: SeededRandom, state?: { visible: Namespace; durable: Namespace; changes: EntryChange[] }) {
+  constructor(random: SeededRandom, state?: DiskState) {
     this.#random = random;
+    this.#trace = Number.parseInt(state?.trace ?? '0', 16);
     this.#visible = state?.visible ?? emptyNamespace();
     this.#durable = state?.durable ?? emptyNamespace();
     this.#changes = state?.changes ?? [];
@@ -95,6 +127,17 @@ export class SimDisk implements Disk {
   /** Operations begun so far. */
   get operations(): number {
     return this.#operations;
+  }
+
+  /** Operations begun so far that change what is on the disk, or make it durable. */
+  get mutations(): number {
+    return this.#mutations;
+  }
+
+  /** A checksum of every operation so far, its arguments and its outcome, on this disk and those before it. */
+  get trace(): string {
+    this.#trace = crc32c(new TextEncoder().encode(this.#notes.splice(0).join('\n')), this.#trace);
+    return this.#trace.toString(16).padStart(8, '0');
   }
 
   get isCut(): boolean {
@@ -111,6 +154,11 @@ export class SimDisk implements Disk {
   /** Cuts the power when that many more operations have begun: the last one and all later never complete. */
   cutAfter(operations: number): void {
     this.#cutAt = this.#operations + operations;
+  }
+
+  /** The same, counting as {@link mutations} does. */
+  cutAfterMutations(mutations: number): void {
+    this.#cutAtMutation = this.#mutations + mutations;
   }
 
   cutNow(): void {
@@ -137,13 +185,14 @@ export class SimDisk implements Disk {
     const directories = new Set([...survived.directories].filter((path) => isReachable(path, survived.directories)));
     const visible = { files, directories };
     const durable = { files: new Map(files), directories: new Set(directories) };
-    return new SimDisk(random, { visible, durable, changes: [] });
+    return new SimDisk(random, { visible, durable, changes: [], trace: this.trace });
   }
 
   /** The disk as the next process finds it when this one was killed: everything visible, nothing more durable. */
   processKill(random: SeededRandom): SimDisk {
     this.cutNow();
-    return new SimDisk(random, { visible: this.#visible, durable: this.#durable, changes: this.#changes });
+    const state = { visible: this.#visible, durable: this.#durable, changes: this.#changes, trace: this.trace };
+    return new SimDisk(random, state);
   }
 
   addFault(fault: SimFault): void {
@@ -178,10 +227,11 @@ export class SimDisk implements Disk {
   }
 
   async open(path: string, mode: DiskOpenMode): Promise<DiskFile> {
-    await this.#begin('open', path);
+    await this.#begin('open', path, { mutates: mode !== 'read' && !this.#visible.files.has(path), detail: mode });
     let inode = this.#visible.files.get(path);
     if (inode === undefined) {
-      if (mode === 'read' || !this.#visible.directories.has(parentOf(path))) throw diskError('ENOENT', path);
+      if (mode === 'read' || !this.#visible.directories.has(parentOf(path))) throw this.#failed('ENOENT', path);
+      this.#needEntry(path);
       inode = new SimInode();
       const created = inode;
       this.#change(parentOf(path), ({ files }) => files.set(path, created));
@@ -191,9 +241,10 @@ export class SimDisk implements Disk {
   }
 
   async makeDirectory(path: string): Promise<void> {
-    await this.#begin('makeDirectory', path);
+    await this.#begin('makeDirectory', path, { mutates: !this.#visible.directories.has(path) });
     for (const directory of selfAndParents(path)) {
       if (this.#visible.directories.has(directory)) continue;
+      this.#needEntry(path);
       this.#change(parentOf(directory), ({ directories }) => directories.add(directory));
     }
     await this.#complete();
@@ -206,12 +257,15 @@ export class SimDisk implements Disk {
     for (const entry of [...this.#visible.files.keys(), ...this.#visible.directories]) {
       if (entry !== path && parentOf(entry) === path) names.push(entry.slice(entry.lastIndexOf('/') + 1));
     }
-    return names.sort();
+    names.sort();
+    this.#note(names.join(' '));
+    return names;
   }
 
   async rename(from: string, to: string): Promise<void> {
-    await this.#begin('rename', from);
+    await this.#begin('rename', from, { mutates: true, detail: to });
     const inode = this.#require(from);
+    if (!this.#visible.files.has(to)) this.#needEntry(to);
     this.#change(parentOf(to), ({ files }) => {
       if (files.get(from) === inode) files.delete(from);
       files.set(to, inode);
@@ -220,13 +274,13 @@ export class SimDisk implements Disk {
   }
 
   async remove(path: string): Promise<void> {
-    await this.#begin('remove', path);
+    await this.#begin('remove', path, { mutates: true });
     this.#removeFile(path);
     await this.#complete();
   }
 
   async removeDirectory(path: string): Promise<void> {
-    await this.#begin('removeDirectory', path);
+    await this.#begin('removeDirectory', path, { mutates: true });
     const inside = `${path}/`;
     const { files, directories: all } = this.#visible;
     for (const file of files.keys()) if (file.startsWith(inside)) this.#removeFile(file);
@@ -238,8 +292,8 @@ export class SimDisk implements Disk {
   }
 
   async syncDirectory(path: string): Promise<void> {
-    await this.#begin('syncDirectory', path);
-    if (!this.#visible.directories.has(path)) throw diskError('ENOENT', path);
+    await this.#begin('syncDirectory', path, { mutates: true });
+    if (!this.#visible.directories.has(path)) throw this.#failed('ENOENT', path);
     const changes = this.#changes.filter(({ directory }) => directory === path);
     await this.#complete();
     for (const { apply } of changes) apply(this.#durable);
@@ -261,67 +315,90 @@ export class SimDisk implements Disk {
 
   #require(path: string): SimInode {
     const inode = this.#visible.files.get(path);
-    if (inode === undefined) throw diskError('ENOENT', path);
+    if (inode === undefined) throw this.#failed('ENOENT', path);
     return inode;
+  }
+
+  /** Directories need space too. A file's new name may need as much as a new file. */
+  #needEntry(path: string): void {
+    const { files, directories } = this.#visible;
+    if (files.size + directories.size >= this.maxEntries) throw this.#failed('ENOSPC', path);
   }
 
   #file(path: string, inode: SimInode, mode: DiskOpenMode): DiskFile {
     const dsync = mode === 'write-dsync' && this.honoursDsync;
     return {
       write: async (buffers, position) => {
-        const fault = await this.#begin('write', path, true);
         const data = concatenate(buffers);
-        const room = this.capacityBytes - this.usedBytes + inode.visible.length - position;
+        const detail = `${position} ${data.length} ${crc32c(data)}`;
+        const fault = await this.#begin('write', path, { mutates: true, detail, handlesFault: true });
+        const isLimited = this.capacityBytes !== Infinity;
+        const room = isLimited ? this.capacityBytes - this.usedBytes + inode.visible.length - position : Infinity;
         const allowed =
           fault === null ? Math.max(0, Math.min(data.length, room)) : Math.min(fault.partialBytes ?? 0, data.length);
         const write = inode.write(data.subarray(0, allowed), position);
         await this.#complete();
-        if (fault !== null) throw diskError(fault.code, path);
-        if (allowed < data.length) throw diskError('ENOSPC', path);
+        if (fault !== null) throw this.#failed(fault.code, path);
+        if (allowed < data.length) throw this.#failed('ENOSPC', path);
         if (dsync) inode.makeDurable(write);
       },
       read: async (buffer, position) => {
-        await this.#begin('read', path);
+        await this.#begin('read', path, { detail: `${position} ${buffer.length}` });
         await this.#complete();
-        return inode.visible.read(buffer, position);
+        const read = inode.visible.read(buffer, position);
+        this.#note(`${crc32c(buffer.subarray(0, read))}`);
+        return read;
       },
       size: async () => {
         await this.#begin('size', path);
         await this.#complete();
+        this.#note(`${inode.visible.length}`);
         return inode.visible.length;
       },
       truncate: async (size) => {
-        await this.#begin('truncate', path);
+        await this.#begin('truncate', path, { mutates: true, detail: `${size}` });
         inode.truncate(size);
         await this.#complete();
       },
       sync: async () => {
-        await this.#begin('sync', path);
+        const fault = await this.#begin('sync', path, { mutates: true, handlesFault: true });
         const until = inode.pendingCount;
         await this.#complete();
-        inode.sync(until);
+        if (fault === null) return inode.sync(until);
+        if (fault.discards === true) inode.discard(until);
+        throw this.#failed(fault.code, path);
       },
       close: async () => this.#complete(),
     };
   }
 
-  async #begin(operation: SimOperation, path: string, partial = false): Promise<SimFault | null> {
-    if (!this.#isCut) {
-      this.#operations += 1;
-      // The operation at the cut still takes effect, without completing.
-      if (this.#operations >= this.#cutAt) queueMicrotask(() => this.cutNow());
-    } else await never();
+  async #begin(operation: SimOperation, path: string, { mutates, detail, handlesFault }: Begin = {}) {
+    if (this.#isCut) await never();
+    this.#operations += 1;
+    if (mutates === true) this.#mutations += 1;
+    this.#note(`${operation} ${path} ${detail ?? ''}`);
+    // The operation at the cut still takes effect, without completing.
+    if (this.#operations >= this.#cutAt || this.#mutations >= this.#cutAtMutation) queueMicrotask(() => this.cutNow());
     for (const active of this.#faults) {
       const { fault } = active;
       if (fault.operation !== operation || (fault.path !== undefined && !fault.path.test(path))) continue;
       active.seen += 1;
       const nth = active.seen - (fault.skip ?? 0);
       if (nth < 1 || nth > (fault.times ?? Infinity)) continue;
-      if (partial) return fault;
+      if (handlesFault === true) return fault;
       await this.#complete();
-      throw diskError(fault.code, path);
+      throw this.#failed(fault.code, path);
     }
     return null;
+  }
+
+  #failed(code: string, path: string): Error {
+    this.#note(code);
+    return Object.assign(new Error(`${code}: simulated, ${path}`), { code });
+  }
+
+  #note(what: string): void {
+    this.#notes.push(what);
   }
 
   async #complete(): Promise<void> {
@@ -368,8 +445,4 @@ function concatenate(buffers: readonly Uint8Array[]): Uint8Array {
     at += buffer.length;
   }
   return bytes;
-}
-
-function diskError(code: string, path: string): Error {
-  return Object.assign(new Error(`${code}: simulated, ${path}`), { code });
 }

@@ -96,6 +96,11 @@ export class SimInode {
     for (const change of this.#pending.splice(0, count)) apply(this.durable, change);
   }
 
+  /** Forgets that the first `count` changes are not durable: they stay visible, and never reach the disk. */
+  discard(count: number): void {
+    this.#pending.splice(0, count);
+  }
+
   /** Durable contents and a random part of the changes since. */
   afterPowerCut(random: SeededRandom): SimInode {
     const contents = this.durable.copy();

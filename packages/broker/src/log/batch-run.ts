@@ -86,6 +86,16 @@ export class BatchRun {
     return low;
   }
 
+  /** Index of the first batch from which on all take `maxBytes` at most; `length` when the last one alone takes more. */
+  indexBySize(maxBytes: number): number {
+    let index = this.length;
+    for (let bytes = 0; index > 0; index--) {
+      bytes += this.at(index - 1).records.length;
+      if (bytes > maxBytes) break;
+    }
+    return index;
+  }
+
   /** Batches from `offset` on with lastOffset below `limitOffset`, until `maxBytes` is reached; at least one if any. */
   collect(offset: number, maxBytes: number, limitOffset: number): StoredBatch[] {
     const found: StoredBatch[] = [];

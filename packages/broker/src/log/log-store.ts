@@ -43,6 +43,31 @@ export interface PartitionInfo {
   readonly sizeBytes: number;
 }
 
+/** How far a partition is compacted, and what compacting it now could look at. Engines answer from memory. */
+export interface CompactionStatus {
+  /** Everything below was compacted by an earlier {@link LogStore.rewrite}. The log start offset when nothing was. */
+  readonly cleanEndOffset: number;
+  /** Bytes below {@link cleanEndOffset}. */
+  readonly cleanBytes: number;
+  /** Where the part ends that can be rewritten now: closed segments; every batch but the newest in other engines. */
+  readonly endOffset: number;
+  /** Bytes from {@link cleanEndOffset} up to {@link endOffset}. */
+  readonly dirtyBytes: number;
+  /** Bytes from {@link endOffset} on: an open segment, which {@link LogStore.seal} would make part of it. */
+  readonly openBytes: number;
+  /**
+   * When the oldest data from {@link cleanEndOffset} on was written, milliseconds since the Unix epoch by the broker's
+   * clock, or the earliest timestamp of its batches, whichever the engine knows; null when there is none.
+   */
+  readonly dirtySinceMs: number | null;
+}
+
+/**
+ * Decides what becomes of a batch: itself (kept as it is), other bytes (a batch with the same base offset and last offset
+ * and no more records, though a few bytes larger at times), or null (removed).
+ */
+export type Rewriter = (batch: StoredBatch) => Uint8Array | null;
+
 /** State of the layers above, kept with a checkpoint so that recovery need not read the whole log. Opaque here. */
 export interface Snapshot {
   /** Distinguishes layouts; the layer above ignores a snapshot of a version that it does not know. */
@@ -69,8 +94,13 @@ export type Capacity =
   | { readonly state: 'open' }
   /** Writing behind is late: wait for {@link LogStore.whenOpen}, it will come. */
   | { readonly state: 'busy' }
-  /** No space: refuse with STORAGE_FULL until it returns. */
-  | { readonly state: 'full'; readonly reason: string }
+  /**
+   * No space: refuse with STORAGE_FULL until it returns. The broker's own few appends (groups, topics) go on in room that is
+   * kept for them, until that is `exhausted`: then they would wait, so what can be repeated is refused too.
+   */
+  | { readonly state: 'full'; readonly reason: string; readonly exhausted?: boolean | undefined }
+  /** The storage cannot be reached now: refuse with STORAGE_UNAVAILABLE. Pending operations wait; it heals by itself. */
+  | { readonly state: 'unavailable'; readonly reason: string }
   /** A write failed: refuse with STORAGE_ERROR until the store is opened again. */
   | { readonly state: 'offline'; readonly reason: string };
 
@@ -94,7 +124,8 @@ export interface LogStore {
    * `maxBytes` is reached; at least one when there is one below `limitOffset`. Only durable batches with lastOffset
    * below `limitOffset`. Synchronous when the batches are in memory: subscribers that keep up never wait.
    *
-   * Rejects with OFFSET_OUT_OF_RANGE below the log start or above the end, DATA_CORRUPT where the stored bytes are bad.
+   * Rejects with OFFSET_OUT_OF_RANGE below the log start or above the end, DATA_CORRUPT where the stored bytes are bad,
+   * STORAGE_UNAVAILABLE while the storage cannot be reached.
    */
   read(
     partition: PartitionKey,
@@ -106,6 +137,35 @@ export interface LogStore {
    * The first batch whose maxTimestampMs is `timestampMs` or later (its records may begin before it), or null.
    */
   findByTimestamp(partition: PartitionKey, timestampMs: number): Promise<StoredBatch | null>;
+  /**
+   * The lowest offset, at a batch boundary, from which on at most `maxBytes` are stored, as exactly as the engine can tell
+   * cheaply (an index interval, say); the end offset when even the newest batch is larger. Retention by size goes by it.
+   */
+  findBySize(partition: PartitionKey, maxBytes: number): Promise<number>;
+  /**
+   * Closes what is being written of a partition, so that it counts as compactable; nothing when that is empty. Engines
+   * without segments do nothing. Resolves when {@link compactionStatus} shows it.
+   */
+  seal(partition: PartitionKey): Promise<void>;
+  /**
+   * How far a partition is compacted. The compactable part ends before the first piece that holds a timestamp of
+   * `beforeMs` or later (default: no such bound).
+   */
+  compactionStatus(partition: PartitionKey, beforeMs?: number): CompactionStatus;
+  /**
+   * Compacts: replaces the batches from the log start offset up to `endOffset`, which is one that {@link compactionStatus}
+   * gave, by what `rewriter` makes of them, called once for each in order. Readers see the old batches until the new ones
+   * take their place; no offset is given a second time, the end offset stays, and the newest batch of the partition is kept
+   * as it is where the rewriter removes it. Everything below `endOffset` counts as clean from then on.
+   *
+   * Not in the order of the other operations, and no part of what recovery tells: a crash leaves all of it, some whole pieces
+   * from the oldest on (never a newer one without the older: tombstones rely on it), or nothing. Of what a truncate,
+   * deleteBefore or delete removes meanwhile, nothing comes back. One at a time in a store; the work is paced, so that appends
+   * and reads go on. Resolves when readers see the result. Rejects with DATA_CORRUPT where a batch cannot be read (nothing is
+   * changed then); and with what the rewriter threw, or when the store is closed or the partition deleted meanwhile: then what
+   * was done stays or not, as in a crash.
+   */
+  rewrite(partition: PartitionKey, endOffset: number, rewriter: Rewriter): Promise<void>;
   /** Undefined for a partition that does not exist. */
   info(partition: PartitionKey): PartitionInfo | undefined;
   /** Every partition. */

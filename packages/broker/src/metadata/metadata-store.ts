@@ -32,8 +32,14 @@ export type CommitResult =
   /** The first condition that did not hold; nothing was changed. */
   | { readonly ok: false; readonly key: string };
 
+/**
+ * Everything rejects with STORAGE_UNAVAILABLE while the storage cannot be reached, except that a commit whose outcome is not
+ * known waits until it is.
+ */
 export interface MetadataStore {
   snapshot(): Promise<MetadataSnapshot>;
+  /** Undefined when there is none. */
+  get(key: string): Promise<MetadataEntry | undefined>;
   /** Applies all changes, or none. Durable when it resolves. */
   commit(conditions: readonly MetadataCondition[], changes: readonly MetadataChange[]): Promise<CommitResult>;
   /** Every commit after `afterRevision`, in order, until the signal aborts. */

@@ -4,6 +4,8 @@
  */
 import { DatabaseSync } from 'node:sqlite';
 import { NaruError } from '@naru/protocol';
+import type { Commit } from './commit-history.ts';
+import { CommitHistory } from './commit-history.ts';
 import type {
   CommitResult,
   MetadataChange,
@@ -14,55 +16,54 @@ import type {
   Revision,
 } from './metadata-store.ts';
 
-const FORMAT_VERSION = 1;
+export const METADATA_FORMAT_VERSION = 1;
 
 /** SQLite's primary result codes. */
 const SQLITE_CORRUPT = 11;
 const SQLITE_NOTADB = 26;
 
-/** Commits that a watcher may lag behind before it must take a snapshot anew. */
-const HISTORY_LIMIT = 10_000;
+/** For other programs that have the file open. */
+const BUSY_TIMEOUT_MS = 5_000;
 
-interface Commit {
-  readonly revision: Revision;
-  readonly changes: readonly MetadataChange[];
+export interface SqliteMetadataOptions {
+  /** Whether the log has its tables in the same file. Default false. */
+  readonly sharesFile?: boolean | undefined;
 }
 
 export class SqliteMetadataStore implements MetadataStore {
   readonly #database: DatabaseSync;
-  readonly #history: Commit[] = [];
-  readonly #watchers = new Set<() => void>();
-  #revision: Revision;
+  readonly #history: CommitHistory;
   #closed = false;
 
   /** @param path of the database file, created when missing; `:memory:` keeps nothing. */
-  constructor(path: string) {
-    this.#database = openDatabase(path);
+  constructor(path: string, { sharesFile = false }: SqliteMetadataOptions = {}) {
+    this.#database = openDatabase(path, sharesFile);
     const version = Number(this.#database.prepare('PRAGMA user_version').get()?.['user_version']);
-    if (version > FORMAT_VERSION) {
+    if (version > METADATA_FORMAT_VERSION) {
       this.#database.close();
       throw new NaruError(
         'DATA_DIRECTORY_VERSION',
-        `${path} has format ${version}, this version of Naru reads up to ${FORMAT_VERSION}: start the version that wrote it`,
+        `${path} has format ${version}, this version of Naru reads up to ${METADATA_FORMAT_VERSION}: start the version that wrote it`,
       );
     }
     this.#database.exec(`
       CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) STRICT;
       CREATE TABLE IF NOT EXISTS state (only INTEGER PRIMARY KEY CHECK (only = 1), revision INTEGER NOT NULL) STRICT;
       INSERT OR IGNORE INTO state VALUES (1, 0);
-      PRAGMA user_version = ${FORMAT_VERSION};
+      PRAGMA user_version = ${METADATA_FORMAT_VERSION};
     `);
-    this.#revision = Number(this.#database.prepare('SELECT revision FROM state').get()?.['revision']);
+    const revision = Number(this.#database.prepare('SELECT revision FROM state').get()?.['revision']);
+    this.#history = new CommitHistory(revision);
   }
 
   async snapshot(): Promise<MetadataSnapshot> {
     const rows = this.#database.prepare('SELECT key, value, revision FROM entries ORDER BY key').all();
-    const entries = rows.map((row): MetadataEntry => ({
-      key: String(row['key']),
-      value: JSON.parse(String(row['value'])) as unknown,
-      revision: Number(row['revision']),
-    }));
-    return { revision: this.#revision, entries };
+    return { revision: this.#history.revision, entries: rows.map(entryOf) };
+  }
+
+  async get(key: string): Promise<MetadataEntry | undefined> {
+    const row = this.#database.prepare('SELECT key, value, revision FROM entries WHERE key = ?').get(key);
+    return row === undefined ? undefined : entryOf(row);
   }
 
   async commit(conditions: readonly MetadataCondition[], changes: readonly MetadataChange[]): Promise<CommitResult> {
@@ -71,7 +72,7 @@ export class SqliteMetadataStore implements MetadataStore {
       const row = revisionOf.get(key);
       if ((row === undefined ? 0 : Number(row['revision'])) !== revision) return { ok: false, key };
     }
-    const revision = this.#revision + 1;
+    const revision = this.#history.revision + 1;
     this.#database.exec('BEGIN IMMEDIATE');
     try {
       const put = this.#database.prepare(
@@ -90,62 +91,42 @@ export class SqliteMetadataStore implements MetadataStore {
         cause: error,
       });
     }
-    this.#revision = revision;
-    this.#history.push({ revision, changes });
-    if (this.#history.length > HISTORY_LIMIT) this.#history.shift();
-    for (const wake of this.#watchers) wake();
+    this.#history.add({ revision, changes });
     return { ok: true, revision };
   }
 
-  async *watch(afterRevision: Revision, signal: AbortSignal): AsyncIterable<Commit> {
-    let seen = afterRevision;
-    while (!signal.aborted && !this.#closed) {
-      const oldest = this.#history[0]?.revision ?? this.#revision + 1;
-      if (seen + 1 < oldest) {
-        throw new NaruError(
-          'OFFSET_OUT_OF_RANGE',
-          `revision ${seen} is no longer in the watch history: take a snapshot`,
-        );
-      }
-      const next = this.#history[seen + 1 - oldest];
-      if (next !== undefined) {
-        seen = next.revision;
-        yield next;
-        continue;
-      }
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          this.#watchers.delete(wake);
-          signal.removeEventListener('abort', wake);
-          resolve();
-        };
-        this.#watchers.add(wake);
-        signal.addEventListener('abort', wake, { once: true });
-      });
-    }
+  watch(afterRevision: Revision, signal: AbortSignal): AsyncIterable<Commit> {
+    return this.#history.watch(afterRevision, signal);
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    for (const wake of this.#watchers) wake();
+    this.#history.close();
     this.#database.close();
   }
 }
 
+function entryOf(row: Record<string, unknown>): MetadataEntry {
+  const value = JSON.parse(String(row['value'])) as unknown;
+  return { key: String(row['key']), value, revision: Number(row['revision']) };
+}
+
 /** @throws NaruError DATA_CORRUPT when the file is no database, DATA_DIRECTORY_NOT_WRITABLE when it cannot be opened */
-function openDatabase(path: string): DatabaseSync {
+function openDatabase(path: string, sharesFile: boolean): DatabaseSync {
   let database: DatabaseSync | null = null;
   try {
     database = new DatabaseSync(path);
-    database.exec('PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL');
+    // The log's connection writes ahead; it never holds the file for longer than one synchronous transaction.
+    const mode = sharesFile ? 'WAL' : 'DELETE';
+    database.exec(`PRAGMA busy_timeout = ${BUSY_TIMEOUT_MS}; PRAGMA journal_mode = ${mode}; PRAGMA synchronous = FULL`);
     return database;
   } catch (error) {
     database?.close();
     const code = Number((error as { errcode?: unknown }).errcode) & 0xff;
     const { message } = error as Error;
     if (code === SQLITE_CORRUPT || code === SQLITE_NOTADB) {
-      const advice = 'nothing was changed. Put the metadata.db that belongs to this log back';
+      const advice = 'nothing was changed. Put the file that belongs to this log back';
       throw new NaruError('DATA_CORRUPT', `${path} cannot be read as metadata (${message}): ${advice}`, {
         cause: error,
       });

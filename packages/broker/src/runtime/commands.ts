@@ -95,6 +95,18 @@ export interface PartitionStatus {
   readonly leaderEpoch: number;
 }
 
+/** Moves the log start of a partition up: for good, and for every reader. Answered when that is durable. */
+export interface DeleteRecordsCommand {
+  readonly type: 'delete-records';
+  readonly partition: PartitionKey;
+  /** The new log start offset, unless it lies below the present one; null for the high watermark. */
+  readonly before: number | null;
+}
+
+export interface DeleteRecordsReply {
+  readonly logStartOffset: number;
+}
+
 /** Topics came, grew or went; answered when their partitions exist, or are gone. */
 export interface TopicsCommand {
   readonly type: 'topics';
@@ -157,6 +169,7 @@ export type Command =
   | CancelFetchCommand
   | FindOffsetCommand
   | DescribePartitionsCommand
+  | DeleteRecordsCommand
   | TopicsCommand
   | GroupCommandEnvelope
   | WatchMemberCommand
@@ -173,17 +186,19 @@ export type ReplyOf<C extends Command> = C extends AppendCommand
       ? { readonly offset: number }
       : C extends DescribePartitionsCommand
         ? readonly PartitionStatus[]
-        : C extends GroupCommandEnvelope<infer G>
-          ? GroupReplies[G['type']]
-          : C extends WatchMemberCommand
-            ? MemberView
-            : C extends GroupOffsetsCommand
-              ? readonly PartitionOffset[]
-              : C extends ListGroupsCommand
-                ? readonly GroupListing[]
-                : C extends DescribeGroupCommand
-                  ? GroupDescription
-                  : null;
+        : C extends DeleteRecordsCommand
+          ? DeleteRecordsReply
+          : C extends GroupCommandEnvelope<infer G>
+            ? GroupReplies[G['type']]
+            : C extends WatchMemberCommand
+              ? MemberView
+              : C extends GroupOffsetsCommand
+                ? readonly PartitionOffset[]
+                : C extends ListGroupsCommand
+                  ? readonly GroupListing[]
+                  : C extends DescribeGroupCommand
+                    ? GroupDescription
+                    : null;
 
 /** Whether a reply says no. */
 export function isRefusal(reply: unknown): reply is Refusal {

@@ -3,6 +3,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes } from '@naru/base';
 import { CoreSnapshotSchema, GroupLogRecordSchema, PartitionSnapshotSchema } from '@naru/protocol/snapshot-records';
 import type { EncodedGroupRecord } from '../core/group/index.ts';
+import { AgeMarks } from '../core/partition/age-marks.ts';
 import { newPartitionState, type PartitionState } from '../core/partition/partition-state.ts';
 import type { Snapshot } from '../log/log-store.ts';
 
@@ -32,6 +33,7 @@ export function encodeCoreSnapshot(
           lastTimestampMs: BigInt(Math.trunc(producer.lastTimestampMs)),
           batches: producer.batches.map((batch) => ({ ...batch, baseOffset: BigInt(batch.baseOffset) })),
         })),
+        ages: state.ages.all.map(({ offset, atMs }) => ({ offset: BigInt(offset), atMs: BigInt(Math.trunc(atMs)) })),
       }),
     );
   }
@@ -44,7 +46,9 @@ export function encodeCoreSnapshot(
 export function decodeCoreSnapshot(snapshot: Snapshot): CoreState {
   const decoded = fromBinary(CoreSnapshotSchema, snapshot.data);
   const partitions = decoded.partitions.map((entry): PartitionState => {
-    const state = newPartitionState(partitionKey(topicIdFromBytes(entry.topicId), entry.partition));
+    const key = partitionKey(topicIdFromBytes(entry.topicId), entry.partition);
+    const ages = entry.ages.map(({ offset, atMs }) => ({ offset: Number(offset), atMs: Number(atMs) }));
+    const state: PartitionState = { ...newPartitionState(key), ages: new AgeMarks(ages) };
     state.endOffset = Number(entry.endOffset);
     state.epochs = entry.epochs.map(({ epoch, startOffset }) => ({ epoch, startOffset: Number(startOffset) }));
     for (const { producerId, epoch, lastTimestampMs, batches } of entry.producers) {

@@ -19,16 +19,20 @@ import {
 import {
   decideAppend,
   evolveAppend,
+  evolveDeletedBefore,
   leaderEpoch,
   newPartitionState,
   type PartitionLimits,
   type PartitionState,
 } from '../core/partition/partition-state.ts';
+import type { TopicConfig } from '../core/registry/topic-config.ts';
 import type { AppendEntry, LogStore, StoredBatch } from '../log/log-store.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type {
   AppendCommand,
   AppendReply,
+  DeleteRecordsCommand,
+  DeleteRecordsReply,
   FetchCommand,
   FetchedPartition,
   FetchPartition,
@@ -36,6 +40,7 @@ import type {
   FindOffsetCommand,
   PartitionStatus,
 } from './commands.ts';
+import { isRefusal } from './commands.ts';
 
 export interface Partition {
   readonly state: PartitionState;
@@ -44,6 +49,8 @@ export interface Partition {
   /** The cycle of the newest batch; 0 when it was recovered. */
   lastCycle: number;
   readonly waiting: Set<WaitingFetch>;
+  config: TopicConfig;
+  limits: PartitionLimits;
 }
 
 interface WaitingFetch {
@@ -90,15 +97,28 @@ export class PartitionRuntime {
   }
 
   /** Takes over a recovered or newly created partition. */
-  adopt(state: PartitionState): Partition {
-    const partition: Partition = { state, highWatermark: state.endOffset, lastCycle: 0, waiting: new Set() };
-    this.#partitions.set(state.partition, partition);
-    return partition;
+  adopt(state: PartitionState, config: TopicConfig): void {
+    const limits = this.#limitsOf(config);
+    const highWatermark = state.endOffset;
+    this.#partitions.set(state.partition, { state, highWatermark, lastCycle: 0, waiting: new Set(), config, limits });
   }
 
-  async create(partition: PartitionKey): Promise<void> {
+  async create(partition: PartitionKey, config: TopicConfig): Promise<void> {
     await this.#options.store.create(partition);
-    this.adopt(newPartitionState(partition));
+    this.adopt(newPartitionState(partition), config);
+  }
+
+  /** The partition's topic has other settings now. */
+  configure(key: PartitionKey, config: TopicConfig): void {
+    const partition = this.#partitions.get(key);
+    if (partition === undefined) return;
+    partition.config = config;
+    partition.limits = this.#limitsOf(config);
+  }
+
+  #limitsOf(config: TopicConfig): PartitionLimits {
+    const { limits } = this.#options;
+    return { ...limits, maxBatchBytes: Math.min(limits.maxBatchBytes, config.maxBatchBytes) };
   }
 
   /** From the call on the partition is unknown; resolves when its data is gone. */
@@ -120,13 +140,53 @@ export class PartitionRuntime {
       if (error instanceof NaruError) return reply(error.toRefusal(), 0);
       throw error;
     }
-    const { clock, limits } = this.#options;
-    const decision = decideAppend(partition.state, header, clock.nowMs(), limits);
+    const unkeyed = partition.config.cleanup.compact ? this.#unkeyedRefusal(command.batch) : null;
+    if (unkeyed !== null) return reply(unkeyed, 0);
+    const decision = decideAppend(partition.state, header, this.#options.clock.nowMs(), partition.limits);
     if (decision.kind === 'refused') return reply(refuse(decision.code, decision.message), 0);
     const { baseOffset } = decision;
     if (decision.kind === 'duplicate') return reply({ baseOffset, duplicate: true }, partition.lastCycle);
     this.#store(partition, command.batch, header, baseOffset);
     reply({ baseOffset, duplicate: false }, partition.lastCycle);
+  }
+
+  /** Compaction goes by key: an event without one would stay for ever. */
+  #unkeyedRefusal(batch: Uint8Array): Refusal | null {
+    try {
+      const records = decodeRecords(batch, this.#options.codecs);
+      const index = records.findIndex(({ key }) => key === null);
+      if (index < 0) return null;
+      return refuse('INVALID_RECORD', `record ${index} of the batch has no key, which a compacted topic asks for`);
+    } catch (error) {
+      if (error instanceof NaruError) return error.toRefusal();
+      throw error;
+    }
+  }
+
+  /**
+   * Moves the log start up; everything before is gone for readers at once, and durably when it resolves.
+   *
+   * @param offset at most the high watermark
+   */
+  async deleteBefore(key: PartitionKey, offset: number): Promise<void> {
+    const partition = this.#partitions.get(key);
+    if (partition === undefined) throw NaruError.from(unknownPartition(key));
+    assert(offset <= partition.highWatermark, `${key} is deleted before ${offset}, beyond its high watermark`);
+    evolveDeletedBefore(partition.state, offset);
+    await this.#options.store.deleteBefore(key, offset);
+  }
+
+  /** Deletes records at somebody's order. */
+  async deleteRecords({ partition: key, before }: DeleteRecordsCommand): Promise<DeleteRecordsReply | Refusal> {
+    const partition = this.#partitions.get(key);
+    if (partition === undefined) return unknownPartition(key);
+    const { state, highWatermark } = partition;
+    const offset = before ?? highWatermark;
+    if (offset > highWatermark) {
+      return refuse('OFFSET_OUT_OF_RANGE', `${key} ends at ${highWatermark}: nothing before ${offset} can be deleted`);
+    }
+    if (offset > state.logStartOffset) await this.deleteBefore(key, offset);
+    return { logStartOffset: state.logStartOffset };
   }
 
   /** A batch of the broker's own; returns the cycle that makes it durable. */
@@ -258,8 +318,8 @@ export class PartitionRuntime {
     });
     if (!(batches instanceof Promise)) return fetched(batches);
     return batches.then(fetched, (error: unknown) => {
-      if (error instanceof NaruError) return refusedFetch(wanted, error.toRefusal(), partition);
-      throw error;
+      if (!(error instanceof NaruError)) throw error;
+      return refusedFetch(wanted, refuse(error.code, `offset ${offset} of ${key}: ${error.message}`), partition);
     });
   }
 
@@ -276,10 +336,20 @@ export class PartitionRuntime {
       case 'offset':
         return { offset: Math.min(Math.max(position.offset, state.logStartOffset), highWatermark) };
       case 'time': {
-        const batch = await this.#options.store.findByTimestamp(command.partition, position.timestampMs);
+        const batch = await this.#batchAtTime(command.partition, position.timestampMs);
+        if (isRefusal(batch)) return batch;
         if (batch === null || batch.baseOffset >= highWatermark) return { offset: highWatermark };
         return { offset: Math.max(this.#offsetInBatch(batch, position.timestampMs), state.logStartOffset) };
       }
+    }
+  }
+
+  async #batchAtTime(partition: PartitionKey, timestampMs: number): Promise<StoredBatch | null | Refusal> {
+    try {
+      return await this.#options.store.findByTimestamp(partition, timestampMs);
+    } catch (error) {
+      if (error instanceof NaruError) return error.toRefusal();
+      throw error;
     }
   }
 

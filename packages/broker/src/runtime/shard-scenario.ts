@@ -32,6 +32,7 @@ export interface ShardScenarioOptions {
   readonly leaderEpoch?: number | undefined;
   readonly limits?: Partial<ShardLimits> | undefined;
   readonly groupLimits?: Partial<GroupLimits> | undefined;
+  readonly retentionIntervalMs?: number | undefined;
   /** What the shard is spoken to through. Default: directly. */
   readonly through?: ((shard: ShardClient) => ShardClient) | undefined;
 }
@@ -83,11 +84,12 @@ export class ShardScenario {
   #nextFetchId = 1;
 
   private constructor(options: ShardScenarioOptions) {
-    const { store, time, leaderEpoch = 0, limits, groupLimits, through } = options;
+    const { store, time, leaderEpoch = 0, limits, groupLimits, retentionIntervalMs, through } = options;
     this.shard = new Shard({
       store,
       limits,
       groupLimits,
+      retentionIntervalMs,
       leaderEpoch,
       clock: time,
       timers: time,

@@ -7,27 +7,23 @@
  * Invariants: commands are executed in the order in which they were submitted; a command that is refused has changed
  * nothing; after a failed append nothing but reads of durable batches is served.
  */
-import {
-  partitionKey,
-  type Clock,
-  type Logger,
-  type PartitionKey,
-  type TimerHandle,
-  type Timers,
-  type TopicId,
-} from '@naru/base';
-import { isInternalTopicName, NaruError, refuse, type Refusal } from '@naru/protocol';
+import type { Clock, Logger, TimerHandle, Timers } from '@naru/base';
+import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import { DEFAULT_GROUP_LIMITS, type GroupCommand, type GroupLimits } from '../core/group/index.ts';
 import type { PartitionLimits } from '../core/partition/partition-state.ts';
-import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-registry.ts';
+import type { TopicConfigDefaults } from '../core/registry/topic-config.ts';
+import type { TopicMetadata } from '../core/registry/topic-registry.ts';
 import type { LogStore, Snapshot } from '../log/log-store.ts';
 import type { Command, ReplyOf, ShardClient, TopicsCommand } from './commands.ts';
 import { CommitQueue } from './commit-queue.ts';
+import { Compactor, type CompactorMetrics } from './compactor.ts';
 import { encodeCoreSnapshot } from './core-snapshot.ts';
 import { GroupCoordinator } from './group-coordinator.ts';
 import { PartitionRuntime } from './partition-runtime.ts';
 import { Replay } from './replay.ts';
+import { Retention, type RetentionMetrics } from './retention.ts';
+import { ShardTopics } from './shard-topics.ts';
 
 /** The internal topic that holds groups and their offsets. */
 export const GROUP_LOG_TOPIC = '__groups';
@@ -55,8 +51,22 @@ export const DEFAULT_SHARD_LIMITS: ShardLimits = {
  */
 const UNREFUSED: ReadonlySet<Command['type']> = new Set(['topics', 'cancel-fetch', 'cancel-watch']);
 
+/** Commands of groups that a client repeats when they are refused for the moment. */
+const REPEATABLE: ReadonlySet<GroupCommand['type']> = new Set(['join', 'commit', 'reset-offsets', 'delete-group']);
+
 /** How long to wait before a checkpoint that failed is tried again. */
 const CHECKPOINT_RETRY_MS = 1_000;
+
+/** Of topics and limits that a caller leaves open. */
+export const DEFAULT_TOPIC_CONFIG: TopicConfigDefaults = {
+  retentionMs: 7 * 86_400_000,
+  retentionBytes: Infinity,
+  segmentMs: 7 * 86_400_000,
+  segmentBytes: 128 * 1024 * 1024,
+  maxBatchBytes: DEFAULT_SHARD_LIMITS.maxBatchBytes,
+};
+const DEFAULT_RETENTION_INTERVAL_MS = 30_000;
+const DEFAULT_COMPACTION_INTERVAL_MS = 15_000;
 
 /** Commands that are executed before the event loop gets a turn. */
 const COMMANDS_PER_TURN = 512;
@@ -71,6 +81,14 @@ export interface ShardOptions {
   readonly leaderEpoch: number;
   readonly limits?: Partial<ShardLimits> | undefined;
   readonly groupLimits?: Partial<GroupLimits> | undefined;
+  /** What holds where topics say nothing. */
+  readonly topicDefaults?: TopicConfigDefaults | undefined;
+  /** How often retention is looked at. Default 30 s. */
+  readonly retentionIntervalMs?: number | undefined;
+  /** How often is looked what there is to compact. Default 15 s. */
+  readonly compactionIntervalMs?: number | undefined;
+  /** Memory for keys while a partition is compacted. Default 128 MiB. */
+  readonly compactionMapBytes?: number | undefined;
   /** Runs a function after other events had their turn. */
   readonly yieldTurn?: ((callback: () => void) => void) | undefined;
   /** Called once, when an append has failed. */
@@ -89,15 +107,19 @@ export interface ShardStatus {
   readonly partitions: number;
   readonly groups: number;
   readonly waitingFetches: number;
+  readonly retention: RetentionMetrics;
+  readonly compaction: CompactorMetrics;
 }
 
 export class Shard implements ShardClient {
   readonly #options: ShardOptions;
   readonly #limits: ShardLimits;
-  readonly #registry = new TopicRegistry();
   readonly #commits: CommitQueue;
   readonly #partitions: PartitionRuntime;
   readonly #groups: GroupCoordinator;
+  readonly #topics: ShardTopics;
+  readonly #retention: Retention;
+  readonly #compactor: Compactor;
   #queue: Queued[] = [];
   #queuedBytes = 0;
   #scheduled = false;
@@ -132,6 +154,7 @@ export class Shard implements ShardClient {
       leaderEpoch,
       limits: this.#limits,
     });
+    this.#topics = new ShardTopics(this.#partitions, options.topicDefaults ?? DEFAULT_TOPIC_CONFIG);
     this.#groups = new GroupCoordinator({
       partitions: this.#partitions,
       commits: this.#commits,
@@ -141,13 +164,36 @@ export class Shard implements ShardClient {
       codecs,
       context: {
         topics: (name) => {
-          const topic = this.#registry.byName(name);
+          const topic = this.#topics.registry.byName(name);
           return topic === undefined ? undefined : { topicId: topic.id, partitionCount: topic.partitionCount };
         },
-        topicName: (topicId) => this.#registry.byId(topicId)?.name,
+        topicName: (topicId) => this.#topics.registry.byId(topicId)?.name,
         limits: { ...DEFAULT_GROUP_LIMITS, ...options.groupLimits },
       },
       enqueue: (command) => this.#enqueueOwn(command),
+    });
+    this.#retention = new Retention({
+      store,
+      clock,
+      timers,
+      logger: options.logger,
+      intervalMs: options.retentionIntervalMs ?? DEFAULT_RETENTION_INTERVAL_MS,
+      partitions: () => this.#topics.keptByPolicy(),
+      finishedBefore: (groupId, partition) => this.#groups.offsets(groupId, [partition])[0]?.committed?.offset ?? null,
+      deleteBefore: (partition, offset) => this.#partitions.deleteBefore(partition, offset),
+      flush: () => this.#commits.flush(),
+      yieldTurn: options.yieldTurn ?? setImmediate,
+    });
+    this.#compactor = new Compactor({
+      store,
+      clock,
+      timers,
+      codecs,
+      logger: options.logger,
+      intervalMs: options.compactionIntervalMs ?? DEFAULT_COMPACTION_INTERVAL_MS,
+      partitions: () => this.#topics.compacted(),
+      yieldTurn: options.yieldTurn,
+      maxMapBytes: options.compactionMapBytes,
     });
   }
 
@@ -161,7 +207,7 @@ export class Shard implements ShardClient {
     const groupLog = topics.find((topic) => topic.name === GROUP_LOG_TOPIC);
     if (groupLog === undefined)
       throw new NaruError('INTERNAL', `topic ${GROUP_LOG_TOPIC} must exist before a shard starts`);
-    for (const topic of topics) this.#registry.apply({ key: `topic/${topic.name}`, topic });
+    this.#topics.load(topics);
     const replay = new Replay(
       {
         isGroupLog: (partition) => partition.startsWith(groupLog.id),
@@ -171,26 +217,15 @@ export class Shard implements ShardClient {
       this.#options.clock.nowMs(),
     );
     await this.#options.store.recover(replay);
-    const known = new Map(topics.map((topic) => [topic.id, topic]));
-    for (const key of replay.partitions.keys()) {
-      if (known.has(key.slice(0, 36) as TopicId)) continue;
-      throw new NaruError(
-        'DATA_CORRUPT',
-        `the log holds partition ${key}, whose topic the metadata does not know: the metadata is older than the log or was ` +
-          'replaced; nothing was changed. Put the metadata that belongs to this log back',
-      );
-    }
-    for (const state of replay.partitions.values()) this.#partitions.adopt(state);
-    for (const topic of topics) {
-      if (topic.state === 'deleting') await this.#deletePartitions(topic);
-      else await this.#createPartitions(topic);
-    }
+    await this.#topics.adopt(topics, replay.partitions);
     this.#groups.useLog(groupLog.id, groupLog.partitionCount);
     this.#groups.start();
     // Topics may have changed after the groups last saw them.
     this.#groups.topicsChanged(topics.filter(({ state }) => state === 'deleting').map(({ id }) => id));
     this.#commits.flush();
     this.#started = true;
+    this.#retention.start();
+    this.#compactor.start();
   }
 
   submit<C extends Command>(command: C): Promise<ReplyOf<C> | Refusal> {
@@ -218,6 +253,8 @@ export class Shard implements ShardClient {
       partitions: this.#partitions.count,
       groups: this.#groups.groupCount,
       waitingFetches: this.#partitions.waitingFetches,
+      retention: this.#retention.metrics(),
+      compaction: this.#compactor.metrics(),
     };
   }
 
@@ -228,12 +265,15 @@ export class Shard implements ShardClient {
     const error = new NaruError('SHUTTING_DOWN', 'the broker is shutting down');
     for (const queued of this.#queue.splice(0)) queued.reject(error);
     this.#retry?.cancel();
+    this.#retention.stop();
+    const compactor = this.#compactor.stop();
     this.#groups.stop();
     this.#partitions.cancelAllFetches();
     const isSound = this.#started && this.#broken === null && this.#commits.failure === null;
     if (isSound) this.#commits.flush();
     // State that was refused, or that a bug has touched, must not become a checkpoint.
     await this.#options.store.close(isSound ? this.#snapshot() : undefined);
+    await compactor;
   }
 
   #enqueueOwn(command: GroupCommand): void {
@@ -305,7 +345,7 @@ export class Shard implements ShardClient {
     };
     switch (command.type) {
       case 'append': {
-        const refusal = this.#storageRefusal() ?? this.#ownedRefusal(command.partition);
+        const refusal = this.#storageRefusal() ?? this.#topics.ownedRefusal(command.partition);
         if (refusal !== null) return resolve(refusal);
         return this.#partitions.append(command, afterCycle);
       }
@@ -319,11 +359,19 @@ export class Shard implements ShardClient {
         return undefined;
       case 'describe-partitions':
         return resolve(this.#partitions.describe(command.partitions));
+      case 'delete-records': {
+        const refusal = this.#commits.failure?.toRefusal() ?? this.#topics.ownedRefusal(command.partition);
+        if (refusal !== null) return resolve(refusal);
+        this.#partitions.deleteRecords(command).then(resolve, reject);
+        return undefined;
+      }
       case 'topics':
         this.#applyTopics(command).then(() => resolve(null), reject);
         return undefined;
       case 'group': {
         if (this.#commits.failure !== null) return reject(this.#commits.failure);
+        const refusal = this.#exhaustedRefusal(command.command);
+        if (refusal !== null) return resolve(refusal);
         return this.#groups.execute(command.command, afterCycle);
       }
       case 'watch-member':
@@ -348,45 +396,26 @@ export class Shard implements ShardClient {
     if (this.#commits.failure !== null) return this.#commits.failure.toRefusal();
     const capacity = this.#options.store.capacity();
     if (capacity.state === 'full') return refuse('STORAGE_FULL', capacity.reason);
+    if (capacity.state === 'unavailable') return refuse('STORAGE_UNAVAILABLE', capacity.reason);
     if (capacity.state === 'offline') return refuse('STORAGE_ERROR', capacity.reason);
     return null;
   }
 
-  /** The broker's own topics are written by nobody else: what they hold is replayed as state. */
-  #ownedRefusal(partition: PartitionKey): Refusal | null {
-    const name = this.#registry.byId(partition.slice(0, 36) as TopicId)?.name;
-    if (name === undefined || !isInternalTopicName(name)) return null;
-    return refuse('INVALID_TOPIC', `topic ${JSON.stringify(name)} is the broker's own: nobody else writes to it`);
+  /** A full disk leaves room for groups. When that is used up too, what a client can repeat is refused; it would wait. */
+  #exhaustedRefusal({ type }: GroupCommand): Refusal | null {
+    if (!REPEATABLE.has(type)) return null;
+    const capacity = this.#options.store.capacity();
+    if (capacity.state === 'unavailable') return refuse('STORAGE_UNAVAILABLE', capacity.reason);
+    return capacity.state === 'full' && capacity.exhausted === true ? refuse('STORAGE_FULL', capacity.reason) : null;
   }
 
-  async #applyTopics({ changes }: TopicsCommand): Promise<void> {
+  async #applyTopics(command: TopicsCommand): Promise<void> {
     // Batches that were taken reach the store before their partition may be deleted there.
     this.#commits.flush();
-    const deleted: TopicId[] = [];
-    const work: Promise<void>[] = [];
-    for (const change of changes) {
-      this.#registry.apply(change);
-      if (change.topic === undefined) continue;
-      if (change.topic.state === 'deleting') {
-        deleted.push(change.topic.id);
-        work.push(this.#deletePartitions(change.topic));
-      } else {
-        work.push(this.#createPartitions(change.topic));
-      }
-    }
-    await Promise.all(work);
+    const deleted = await this.#topics.apply(command);
     if (this.#closing || this.#broken !== null) return;
     this.#groups.topicsChanged(deleted);
     this.#commits.flush();
-  }
-
-  async #createPartitions(topic: TopicMetadata): Promise<void> {
-    const missing = partitionKeys(topic).filter((key) => this.#partitions.get(key) === undefined);
-    await Promise.all(missing.map((key) => this.#partitions.create(key)));
-  }
-
-  async #deletePartitions(topic: TopicMetadata): Promise<void> {
-    await Promise.all(partitionKeys(topic).map((key) => this.#partitions.delete(key)));
   }
 
   #checkpointWhenDue(): void {
@@ -430,8 +459,4 @@ export class Shard implements ShardClient {
     // Also tells whoever started the shard.
     this.#commits.fail(this.#broken);
   }
-}
-
-function partitionKeys(topic: TopicMetadata): PartitionKey[] {
-  return Array.from({ length: topic.partitionCount }, (_, index) => partitionKey(topic.id, index));
 }

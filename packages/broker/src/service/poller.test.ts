@@ -3,7 +3,7 @@ import { refuse, type Refusal } from '@naru/protocol';
 import { VirtualClock } from '@naru/testkit';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Command, FetchCommand, FetchReply, ShardClient } from '../runtime/commands.ts';
-import { MAX_WAITING_POLLS, Poller, type PollerEvent } from './poller.ts';
+import { FIRST_RETRY_MS, MAX_RETRY_MS, MAX_WAITING_POLLS, Poller, type PollerEvent } from './poller.ts';
 
 const TOPIC = '11111111-1111-4111-8111-111111111111' as TopicId;
 const P0 = partitionKey(TOPIC, 0);
@@ -202,6 +202,57 @@ describe('a position', () => {
     await settled();
     expect(events).toEqual([{ type: 'position-reset', partition: P0, from: 5, to: 20 }]);
     expect(asked()).toEqual([[P0, 20]]);
+  });
+
+  it('that cannot be read just now is asked for again after ever longer waits, while the others go on', async () => {
+    poller.place(P0, 5);
+    poller.place(P1, 0);
+    poller.poll(1, 0, 60_000);
+    await settled();
+    const waits: number[] = [];
+    for (let round = 0; round < 8; round++) {
+      shard.answer([[P0, 5]], refuse('STORAGE_UNAVAILABLE', 'the database restarts'));
+      await settled();
+      // The other one is read, no longer than until this one's turn comes.
+      expect(asked()).toEqual([[P1, 0]]);
+      const waitMs = shard.fetches[0]?.command.maxWaitMs ?? 0;
+      waits.push(waitMs);
+      clock.advance(waitMs);
+      shard.answer([]);
+      await settled();
+      expect(asked()).toEqual([
+        [P0, 5],
+        [P1, 0],
+      ]);
+    }
+    expect(waits).toEqual([FIRST_RETRY_MS, 100, 200, 400, 800, MAX_RETRY_MS, MAX_RETRY_MS, MAX_RETRY_MS]);
+    shard.answer([[P0, 6]]);
+    await settled();
+    expect(events).toMatchObject([{ type: 'records', partitions: [{ partition: P0 }] }]);
+    // It could be read: the next wait is a short one again.
+    poller.remove(P1);
+    poller.poll(2, 0, 60_000);
+    await settled();
+    shard.answer([[P0, 6]], refuse('STORAGE_ERROR', 'for a moment'));
+    await settled();
+    expect(shard.fetches).toHaveLength(0);
+    clock.advance(FIRST_RETRY_MS);
+    await settled();
+    expect(asked()).toEqual([[P0, 6]]);
+  });
+
+  it('that cannot be read just now ends a poll at its deadline, without records', async () => {
+    poller.place(P0, 5);
+    poller.poll(1, 0, 120);
+    await settled();
+    for (const waitMs of [FIRST_RETRY_MS, 70]) {
+      shard.answer([[P0, 5]], refuse('STORAGE_UNAVAILABLE', 'the database restarts'));
+      await settled();
+      expect(events).toEqual([]);
+      clock.advance(waitMs);
+      await settled();
+    }
+    expect(events).toMatchObject([{ type: 'records', pollId: 1, partitions: [] }]);
   });
 
   it('that cannot be read is left out until it is moved', async () => {

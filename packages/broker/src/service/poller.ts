@@ -4,10 +4,11 @@
  * Owns positions. Does not own which partitions there are (subscriber-session.ts).
  *
  * Invariants: polls are answered in their order, one fetch at a time, so that no batch is given twice; a position that
- * was moved, paused or taken away while a fetch was under way takes nothing of that fetch.
+ * was moved, paused or taken away while a fetch was under way takes nothing of that fetch. A partition that cannot be read
+ * just now is asked for again after a wait, while the others go on; one that cannot be read at all is left out until moved.
  */
 import type { Clock, PartitionKey, Timers } from '@naru/base';
-import { refuse, type Refusal } from '@naru/protocol';
+import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   isRefusal,
   type FetchedPartition,
@@ -21,6 +22,9 @@ export const MAX_WAITING_POLLS = 8;
 export const MAX_POLL_WAIT_MS = 5 * 60_000;
 export const DEFAULT_POLL_BYTES = 1024 * 1024;
 export const MAX_POLL_BYTES = 16 * 1024 * 1024;
+/** First and longest wait before a partition that cannot be read just now is asked for again. */
+export const FIRST_RETRY_MS = 50;
+export const MAX_RETRY_MS = 1_000;
 
 export interface PolledPartition {
   readonly partition: PartitionKey;
@@ -39,6 +43,10 @@ interface Position {
   generation: number;
   paused: boolean;
   failed: boolean;
+  /** It is left out until then, by the monotonic clock. */
+  notBeforeMs: number;
+  /** The wait that ends then; 0 when the last fetch was not refused. */
+  retryMs: number;
 }
 
 interface Poll {
@@ -51,8 +59,8 @@ export interface PollerOptions {
   readonly shard: ShardClient;
   readonly clock: Clock;
   readonly timers: Timers;
-  /** Where to go on when a position is outside the log. */
-  readonly start: OffsetPosition;
+  /** Where to go on when a position is outside the log; null: nowhere, the partition fails with OFFSET_OUT_OF_RANGE. */
+  readonly start: OffsetPosition | null;
   readonly emit: (event: PollerEvent) => void;
   /** Null when the subscriber takes more records now; else resolves when to look again. */
   readonly room: () => Promise<void> | null;
@@ -88,7 +96,8 @@ export class Poller {
   /** Begins to read a partition, or moves its position. */
   place(partition: PartitionKey, offset: number): void {
     const paused = this.#positions.get(partition)?.paused ?? false;
-    this.#positions.set(partition, { offset, generation: this.#nextGeneration++, paused, failed: false });
+    const generation = this.#nextGeneration++;
+    this.#positions.set(partition, { offset, generation, paused, failed: false, notBeforeMs: 0, retryMs: 0 });
     this.#changed();
   }
 
@@ -162,14 +171,17 @@ export class Poller {
 
   async #answer(poll: Poll): Promise<PolledPartition[]> {
     for (;;) {
-      const restMs = poll.deadlineMs - this.#options.clock.monotonicMs();
-      const active = [...this.#positions].filter(([, position]) => !position.paused && !position.failed);
+      const nowMs = this.#options.clock.monotonicMs();
+      const wanted = [...this.#positions].filter(([, position]) => !position.paused && !position.failed);
+      const active = wanted.filter(([, { notBeforeMs }]) => notBeforeMs <= nowMs);
+      let untilMs = poll.deadlineMs;
+      for (const [, { notBeforeMs }] of wanted) if (notBeforeMs > nowMs) untilMs = Math.min(untilMs, notBeforeMs);
       if (active.length === 0) {
-        if (restMs <= 0 || this.#closed) return [];
-        await this.#waitForChange(restMs);
+        if (poll.deadlineMs <= nowMs || this.#closed) return [];
+        await this.#waitForChange(untilMs - nowMs);
         continue;
       }
-      const taken = await this.#fetch(poll, active, Math.max(0, restMs));
+      const taken = await this.#fetch(poll, active, Math.max(0, untilMs - nowMs));
       if (taken.length > 0 || this.#closed || this.#options.clock.monotonicMs() >= poll.deadlineMs) return taken;
     }
   }
@@ -200,6 +212,7 @@ export class Poller {
         continue;
       }
       position.offset = fetched.nextOffset;
+      position.retryMs = 0;
       // Those that were served go to the end of the line.
       this.#positions.delete(fetched.partition);
       this.#positions.set(fetched.partition, position);
@@ -210,12 +223,23 @@ export class Poller {
 
   async #refused(fetched: FetchedPartition, position: Position, refusal: Refusal): Promise<void> {
     const { partition } = fetched;
-    if (refusal.code === 'OFFSET_OUT_OF_RANGE') {
+    const { start, shard } = this.#options;
+    if (refusal.code === 'OFFSET_OUT_OF_RANGE' && start !== null) {
       const { generation, offset: from } = position;
-      const found = await this.#options.shard.submit({ type: 'find-offset', partition, position: this.#options.start });
-      if (isRefusal(found) || this.#positions.get(partition)?.generation !== generation) return;
+      const found = await shard.submit({ type: 'find-offset', partition, position: start });
+      if (this.#positions.get(partition)?.generation !== generation) return;
+      if (isRefusal(found)) return this.#unreadable(partition, position, found);
       position.offset = found.offset;
       this.#options.emit({ type: 'position-reset', partition, from, to: found.offset });
+      return;
+    }
+    this.#unreadable(partition, position, refusal);
+  }
+
+  #unreadable(partition: PartitionKey, position: Position, refusal: Refusal): void {
+    if (NaruError.from(refusal).retriable) {
+      position.retryMs = Math.min(Math.max(position.retryMs * 2, FIRST_RETRY_MS), MAX_RETRY_MS);
+      position.notBeforeMs = this.#options.clock.monotonicMs() + position.retryMs;
       return;
     }
     position.failed = true;

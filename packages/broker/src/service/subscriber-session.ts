@@ -57,7 +57,8 @@ export interface AssignedPartition {
 export interface PartitionCommit {
   readonly partition: PartitionKey;
   readonly offset: number;
-  readonly finished: readonly OffsetRange[];
+  /** Null keeps what the group knows. */
+  readonly finished: readonly OffsetRange[] | null;
   readonly metadata: string;
 }
 
@@ -127,7 +128,7 @@ export class SubscriberSession {
     this.#options = options;
     this.#poller = new Poller({
       ...options,
-      start: request.start ?? { at: 'beginning' },
+      start: request.start,
       emit: (event) => {
         this.#emit(event);
         // A subscriber that waited for records got on: the time for handling them begins now.
@@ -159,6 +160,17 @@ export class SubscriberSession {
 
   heartbeat(): void {
     this.#touch('alive');
+  }
+
+  get memberEpoch(): number {
+    return this.#view.memberEpoch;
+  }
+
+  /** Reads a partition from `offset` on, in its turn after the others. Without effect once it was taken away. */
+  moveTo(partition: PartitionKey, offset: number): void {
+    if (!this.#poller.has(partition)) return;
+    this.#poller.remove(partition);
+    this.#poller.place(partition, offset);
   }
 
   pause(partitions: readonly PartitionKey[]): void {
@@ -379,7 +391,9 @@ export class SubscriberSession {
       );
     }
     const found = await this.#options.shard.submit({ type: 'find-offset', partition, position: start });
-    return isRefusal(found) ? null : found.offset;
+    if (!isRefusal(found)) return found.offset;
+    if (found.code === 'UNKNOWN_TOPIC_OR_PARTITION') return null;
+    throw NaruError.from(found);
   }
 
   async #group<C extends GroupCommand>(command: C): Promise<GroupReplies[C['type']]> {

@@ -9,7 +9,14 @@ import {
   type CreateTopic,
   type TopicMetadata,
 } from '../core/registry/topic-registry.ts';
-import type { MetadataStore } from '../metadata/metadata-store.ts';
+import {
+  changeTopicConfig,
+  describeTopicConfig,
+  type TopicConfigDefaults,
+  type TopicConfigEntry,
+  type TopicConfigTexts,
+} from '../core/registry/topic-config.ts';
+import type { MetadataEntry, MetadataStore } from '../metadata/metadata-store.ts';
 import { isRefusal, type PartitionStatus, type ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
 
@@ -21,12 +28,20 @@ export interface TopicServiceOptions {
   readonly random: Random;
   /** Of a topic that is created without saying. */
   readonly defaultPartitionCount: number;
+  /** What holds where a topic says nothing. */
+  readonly topicDefaults: TopicConfigDefaults;
 }
 
 export type CreateTopicRequest = Omit<CreateTopic, 'partitionCount'> & {
   /** 0 for the broker's default. */
   readonly partitionCount: number;
 };
+
+/** Records of a partition up to an offset; null: all of them. */
+export interface RecordsBefore {
+  readonly partition: number;
+  readonly before: number | null;
+}
 
 export class TopicService {
   readonly #options: TopicServiceOptions;
@@ -47,7 +62,13 @@ export class TopicService {
     };
     const refusal = checkCreateTopic(this.#registry, complete);
     if (refusal !== null) return refusal;
-    const topic = newTopic(complete, topicIdFromBytes(randomUuidBytes(random)), clock.nowMs());
+    const changed = changeTopicConfig({}, request.config);
+    if (isRefusal(changed)) return changed;
+    const topic = newTopic(
+      { ...complete, config: changed.config },
+      topicIdFromBytes(randomUuidBytes(random)),
+      clock.nowMs(),
+    );
     const done = await this.#commit(topic.name, 0, topic);
     return done ? topic : refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(topic.name)} was created meanwhile`);
   }
@@ -63,6 +84,45 @@ export class TopicService {
     if (refusal !== null) return refusal;
     const grown: TopicMetadata = { ...topic, partitionCount };
     return (await this.#replace(topic, grown)) ? grown : changedMeanwhile(name);
+  }
+
+  /** Settings that are set or go back to the broker's; in force when it resolves. */
+  async changeConfig(name: string, set: TopicConfigTexts, unset: readonly string[]): Promise<TopicMetadata | Refusal> {
+    const topic = this.find(name);
+    if (isRefusal(topic)) return topic;
+    const refusal = notInternal(name);
+    if (refusal !== null) return refusal;
+    const changed = changeTopicConfig(topic.config, set, unset);
+    if (isRefusal(changed)) return changed;
+    const after: TopicMetadata = { ...topic, config: changed.config };
+    return (await this.#replace(topic, after)) ? after : changedMeanwhile(name);
+  }
+
+  /** Every setting of a topic with the value in force. */
+  describeConfig(topic: TopicMetadata): TopicConfigEntry[] {
+    return describeTopicConfig(topic.config, this.#options.topicDefaults);
+  }
+
+  /**
+   * Deletes the records before an offset of each partition named, for good.
+   *
+   * @returns the partitions' log start offsets, in the order of the request
+   */
+  async deleteRecords(name: string, partitions: readonly RecordsBefore[]): Promise<readonly number[] | Refusal> {
+    const topic = this.find(name);
+    if (isRefusal(topic)) return topic;
+    if (partitions.length > topic.partitionCount) {
+      const message = `${partitions.length} partitions are named, topic ${JSON.stringify(name)} has ${topic.partitionCount}`;
+      return refuse('INVALID_REQUEST', message);
+    }
+    const starts: number[] = [];
+    for (const { partition, before } of partitions) {
+      const key = partitionKey(topic.id, partition);
+      const reply = await this.#options.shard.submit({ type: 'delete-records', partition: key, before });
+      if (isRefusal(reply)) return reply;
+      starts.push(reply.logStartOffset);
+    }
+    return starts;
   }
 
   /** The name is free again when it resolves. */
@@ -109,9 +169,8 @@ export class TopicService {
     return this.#commit(before.name, entry.revision, after);
   }
 
-  async #entry(name: string): Promise<{ value: unknown; revision: number } | undefined> {
-    const { entries } = await this.#options.metadata.snapshot();
-    return entries.find((entry) => entry.key === topicMetadataKey(name));
+  #entry(name: string): Promise<MetadataEntry | undefined> {
+    return this.#options.metadata.get(topicMetadataKey(name));
   }
 
   async #commit(name: string, revision: number, value: TopicMetadata | null): Promise<boolean> {

@@ -32,9 +32,11 @@ export function addStartCommand(program: Command, terminal: Terminal): void {
     .option('--port <number>', 'port to listen on, 0 for any free one (default: 9092)', readPort)
     .option('--data <directory>', 'where everything is kept (default: naru-data)')
     .addOption(
-      new Option('--storage <engine>', 'file keeps everything, memory nothing (default: file)').choices([
+      new Option('--storage <engine>', 'where events are kept; memory keeps nothing (default: file)').choices([
         'file',
         'memory',
+        'sqlite',
+        'postgres',
       ]),
     )
     .option('--allow-remote', 'listen beyond this machine although there is no authentication')
@@ -57,7 +59,7 @@ async function start(options: StartOptions, terminal: Terminal): Promise<void> {
   const config = await loadBrokerConfig(options.config, flagsOf(options), terminal.environment);
   const output = new DataOutput(terminal);
   if (options.printConfig === true) {
-    const settings = { broker: config };
+    const settings = { broker: { ...config, postgres: { ...config.postgres, url: masked(config.postgres.url) } } };
     await output.write(options.output === 'json' ? jsonDocument(settings) : yamlDocument(settings));
     return;
   }
@@ -80,11 +82,26 @@ function flagsOf(options: StartOptions): BrokerConfigInput {
 
 /** Says that the broker serves, and where: to people on stderr, to programs (`-o json`) on stdout. */
 async function announce(broker: Broker, format: OutputFormat, terminal: Terminal, output: DataOutput): Promise<void> {
-  const { storage, data } = broker.config;
-  const where = storage === 'file' ? `file storage in ${resolve(data)}` : `${storage} storage, nothing is kept`;
+  const { storage } = broker.config;
+  const data = placeOf(broker.config);
+  const where = data === null ? `${storage} storage, nothing is kept` : `${storage} storage in ${data}`;
   say(terminal, `naru serves on ${broker.bootstrap} (${where})`);
   if (format !== 'json') return;
-  await output.write(jsonLine({ ...broker.address, storage, data: storage === 'file' ? resolve(data) : null }));
+  await output.write(jsonLine({ ...broker.address, storage, data }));
+}
+
+/** Where the storage keeps everything; null when it keeps nothing. */
+function placeOf({ storage, data, postgres }: BrokerConfig): string | null {
+  if (storage === 'memory') return null;
+  return storage === 'postgres' ? masked(postgres.url) : resolve(data);
+}
+
+/** The URL of a database without its password. */
+function masked(url: string): string {
+  if (!URL.canParse(url)) return '***';
+  const shown = new URL(url);
+  if (shown.password !== '') shown.password = '***';
+  return shown.href;
 }
 
 function whenAborted(signal: AbortSignal): Promise<null> {

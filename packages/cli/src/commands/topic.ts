@@ -1,17 +1,20 @@
-/** `naru topic`: create, list, describe, delete and grow topics. */
+/** `naru topic`: create, list, describe, configure, delete and grow topics. */
 import { formatByteSize } from '@naru/base';
 import type { Topic, TopicDescription, TopicType } from '@naru/client';
 import { Option, type Command } from 'commander';
 import { withNaru } from '../connection.ts';
-import { readPartitionCount, withSharedOptions, type SharedOptions } from '../options.ts';
+import { collectSetting, readPartitionCount, withSharedOptions, type SharedOptions } from '../options.ts';
 import { DataOutput } from '../output/data-output.ts';
 import { jsonDocument } from '../output/json.ts';
 import { table } from '../output/table.ts';
 import { say, type Terminal } from '../terminal.ts';
+import { addDeleteRecordsCommand } from './delete-records.ts';
+import { addTopicConfigCommand } from './topic-config.ts';
 
 interface CreateOptions extends SharedOptions {
   readonly partitions?: number;
   readonly type: TopicType;
+  readonly config?: Readonly<Record<string, string>>;
 }
 
 interface ListOptions extends SharedOptions {
@@ -24,7 +27,7 @@ interface AddPartitionsOptions extends SharedOptions {
 }
 
 export function addTopicCommand(program: Command, terminal: Terminal): void {
-  const topic = program.command('topic').description('Create, list, describe, delete and grow topics.');
+  const topic = program.command('topic').description('Create, list, describe, configure, delete and grow topics.');
   withSharedOptions(topic.command('create'))
     .description('Create a topic.')
     .argument('<name>', 'a-z, A-Z, 0-9, ".", "_" and "-"')
@@ -37,6 +40,11 @@ export function addTopicCommand(program: Command, terminal: Terminal): void {
       new Option('--type <type>', 'ordered: order by key; parallel: single events to any member')
         .choices(['ordered', 'parallel'])
         .default('ordered'),
+    )
+    .option(
+      '--config <setting=value>',
+      'such as retention.ms=7d; may be repeated (see "naru topic config")',
+      collectSetting,
     )
     .action((name: string, options: CreateOptions) => create(name, options, terminal));
   withSharedOptions(topic.command('list'))
@@ -60,11 +68,15 @@ export function addTopicCommand(program: Command, terminal: Terminal): void {
       'ordered topics: accept that keys move, so that order between old and new events is lost',
     )
     .action((name: string, options: AddPartitionsOptions) => addPartitions(name, options, terminal));
+  addTopicConfigCommand(topic, terminal);
+  addDeleteRecordsCommand(topic, terminal);
 }
 
 async function create(name: string, options: CreateOptions, terminal: Terminal): Promise<void> {
-  const { partitions, type } = options;
-  const created = await withNaru(terminal, options, (naru) => naru.admin.createTopic(name, { partitions, type }));
+  const { partitions, type, config } = options;
+  const created = await withNaru(terminal, options, (naru) =>
+    naru.admin.createTopic(name, { partitions, type, config }),
+  );
   await told(created, `created topic ${name} (${created.type}, ${partitionsText(created)})`, options, terminal);
 }
 

@@ -18,6 +18,7 @@ export function yamlDocument(settings: SettingsMap, indent = ''): string {
 
 /** JSON's quoted text is YAML's. */
 function scalar(value: Scalar): string {
+  if (value === Infinity) return 'unlimited';
   if (typeof value !== 'string') return String(value);
   return PLAIN_PATTERN.test(value) && !RESERVED_PATTERN.test(value) ? value : JSON.stringify(value);
 }

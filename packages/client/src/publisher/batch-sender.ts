@@ -106,7 +106,7 @@ export class BatchSender {
   }
 
   /** Gives up what was begun before `givenUpMs` (monotonic), with the error that `timedOut` makes of its fate. */
-  giveUp(givenUpMs: number, timedOut: (fate: string) => NaruError): void {
+  giveUp(givenUpMs: number, timedOut: (fate: string, refusal: NaruError | null) => NaruError): void {
     for (const queue of this.#busy) this.#giveUpIn(queue, givenUpMs, timedOut);
   }
 
@@ -219,14 +219,18 @@ export class BatchSender {
     this.#options.settled(queue, batch, error, baseOffset);
   }
 
-  #giveUpIn(queue: PartitionQueue, givenUpMs: number, timedOut: (fate: string) => NaruError): void {
+  #giveUpIn(
+    queue: PartitionQueue,
+    givenUpMs: number,
+    timedOut: (fate: string, refusal: NaruError | null) => NaruError,
+  ): void {
     for (const batch of queue.batches()) {
       if (batch.createdMs > givenUpMs) return;
       const mayBeStored = batch.state === 'sent' || batch.state === 'unknown';
       if (batch.state === 'sent') this.#takeOffStream(batch.correlationId);
       queue.abandon(batch);
       const fate = mayBeStored ? 'it was sent and may have been stored' : 'it was not stored';
-      this.#settle(queue, batch, timedOut(fate), 0);
+      this.#settle(queue, batch, timedOut(fate, queue.lastError), 0);
       if (!queue.isEmpty) this.offer(queue);
     }
   }

@@ -61,6 +61,8 @@ export class PartitionQueue {
   lastBatchBytes = 0;
   /** Error answers in a row. */
   failures = 0;
+  /** The last of them; null when the last answer was none. */
+  lastError: NaruError | null = null;
 
   constructor(options: PartitionQueueOptions) {
     this.options = options;
@@ -185,11 +187,13 @@ export class PartitionQueue {
   #judge(batch: OutgoingBatch, error: NaruError | null): Outcome {
     if (error === null) {
       this.failures = 0;
+      this.lastError = null;
       return 'settle';
     }
     // A batch that is stored, but so long ago that the broker no longer knows where: its successors are in order.
     if (error.code === 'DUPLICATE_SEQUENCE_NUMBER') return 'settle';
     this.failures += 1;
+    this.lastError = error;
     this.#mode = 'draining';
     if (error.code === 'OUT_OF_ORDER_SEQUENCE_NUMBER') {
       batch.state = 'unstored';

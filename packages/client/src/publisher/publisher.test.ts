@@ -288,6 +288,21 @@ describe('failures', () => {
     expect(time.pendingTimers).toBe(0);
   });
 
+  it('goes on trying while the disk of the broker is full, and gives up with that as the reason', async () => {
+    const { time, broker, naru } = setUp({ deliveryTimeoutMs: '10s' });
+    const [partition] = broker.createTopic('orders', 1);
+    broker.fault = () => ({ refuse: 'STORAGE_FULL' });
+    const lost = outcome(naru.publish('orders', 'a'));
+    await time.advance(8_000);
+    const later = outcome(naru.publish('orders', 'b'));
+    await time.advance(5_000);
+    expect(lost.error).toMatchObject({ code: 'DELIVERY_TIMEOUT', cause: { code: 'STORAGE_FULL' } });
+    broker.fault = () => null;
+    await time.advance(3_000);
+    expect(later.value).toBeDefined();
+    expect(values(partition?.records ?? [])).toEqual(['b']);
+  });
+
   it('begins a new epoch when the broker has forgotten the producer', async () => {
     const { time, broker, naru } = setUp();
     const [partition] = broker.createTopic('orders', 1);

@@ -303,7 +303,7 @@ export class Publisher {
       this.#unblock(blocked, this.#timedOut('its event still waited for memory'));
     }
     for (const route of this.#routes.all()) this.#sweepRoute(route, givenUpMs);
-    this.#sender.giveUp(givenUpMs, (fate) => this.#timedOut(fate));
+    this.#sender.giveUp(givenUpMs, (fate, refusal) => this.#timedOut(fate, this.#sender.lastError ?? refusal));
     this.#sender.checkSilence(nowMs - requestTimeoutMs);
     this.#routes.refresh(nowMs - publisher.metadataMaxAgeMs);
     if (!this.#sender.isIdle || this.#memory.usedBytes > 0) this.#startSweeping();

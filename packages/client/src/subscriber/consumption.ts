@@ -53,6 +53,21 @@ export interface RebalanceListeners {
   readonly revoked: ((partitions: TopicPartition[], details: { lost: boolean }) => unknown)[];
 }
 
+/** Events were gone, deleted by retention or by an operator, before the subscriber came to them. */
+export interface PositionJump extends TopicPartition {
+  /** The offset that was next. */
+  readonly from: bigint;
+  /** Where the subscriber goes on, by its setting `from`. */
+  readonly to: bigint;
+}
+
+/** The broker cannot read on in a partition, whose storage is damaged there, say. */
+export interface PartitionFailure extends TopicPartition {
+  /** The offset that is next, and cannot be read. A seek beyond what is damaged goes on. */
+  readonly offset: bigint;
+  readonly error: NaruError;
+}
+
 export interface ConsumptionOptions {
   readonly transport: Transport;
   readonly runtime: Runtime;
@@ -66,6 +81,10 @@ export interface ConsumptionOptions {
   readonly instanceId: string | undefined;
   readonly memberId: string;
   readonly listeners: RebalanceListeners;
+  /** Told once for each jump; what it throws ends the consumption. */
+  readonly jumped?: ((jump: PositionJump) => unknown) | undefined;
+  /** Told of it, in place of ending the consumption: other partitions go on. */
+  readonly partitionFailed?: ((failure: PartitionFailure) => unknown) | undefined;
   readonly consumer: Consumer;
 }
 
@@ -370,16 +389,30 @@ export class Consumption {
     const { topic, partition: number } = partition;
     this.#options.runtime.logger.warn({ topic, partition: number, from, to }, 'position was outside the log');
     partition.moveTo(Number(to));
+    void Promise.resolve({ topic, partition: number, from, to })
+      .then(this.#options.jumped)
+      .catch((error: unknown) => this.#options.consumer.failed(error as Error));
   }
 
   #partitionFailed({ partition: ref, error: wire }: PartitionError): void {
     const partition = ref && this.#partitions.get(refKey(ref));
     if (partition === undefined || wire === undefined) return;
-    const error = fromWireError(wire);
-    const fields = { topic: partition.topic, partition: partition.partition, code: error.code, error: error.message };
-    this.#options.runtime.logger.error(fields, 'the broker cannot read on in this partition');
+    const { topic, partition: number, fetchPosition: offset } = partition;
+    const { consumer, partitionFailed, runtime } = this.#options;
+    const cause = fromWireError(wire);
+    const message = `${topic}/${number} cannot be read on at offset ${offset}: ${cause.message}`;
+    const error = new NaruError(cause.code, message, { cause });
+    const fields = { topic, partition: number, offset, code: error.code, error: cause.message };
+    runtime.logger.error(fields, 'the broker cannot read on in this partition');
     // A topic that was deleted is taken away in due course; anything else somebody has to look at.
-    if (error.code !== 'UNKNOWN_TOPIC_OR_PARTITION') this.#options.consumer.failed(error);
+    if (error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return;
+    if (partitionFailed === undefined) {
+      consumer.failed(error);
+      return;
+    }
+    void Promise.resolve({ topic, partition: number, offset: BigInt(offset), error })
+      .then(partitionFailed)
+      .catch((thrown: unknown) => consumer.failed(thrown as Error));
   }
 
   #sendSeeks(): void {

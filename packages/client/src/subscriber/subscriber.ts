@@ -11,7 +11,7 @@ import type { Settings, SubscriberSettings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { AssignedPartition } from './assigned-partition.ts';
 import { Consumption } from './consumption.ts';
-import type { RebalanceListeners } from './consumption.ts';
+import type { PartitionFailure, PositionJump, RebalanceListeners } from './consumption.ts';
 import type { BatchHandler, Handler, TopicPartition } from './event.ts';
 import { HandlerRunner } from './handler-runner.ts';
 import type { Registration } from './handler-runner.ts';
@@ -57,6 +57,8 @@ export class Subscriber implements AsyncDisposable {
   readonly #settings: SubscriberSettings;
   readonly #registrations = new Map<string, Registration>();
   readonly #listeners: RebalanceListeners = { assigned: [], revoked: [] };
+  readonly #jumpListeners: ((jump: PositionJump) => unknown)[] = [];
+  readonly #failureListeners: ((failure: PartitionFailure) => unknown)[] = [];
   #consumption: Consumption | null = null;
   #running: Promise<void> | null = null;
   #stop: ((error: Error | null) => void) | null = null;
@@ -95,6 +97,24 @@ export class Subscriber implements AsyncDisposable {
    */
   onRevoked(listener: (partitions: TopicPartition[], details: { lost: boolean }) => unknown): this {
     this.#listeners.revoked.push(listener);
+    return this;
+  }
+
+  /**
+   * Called when events were gone before this subscriber came to them: deleted by retention, or by an operator. It goes on
+   * where the option `from` says (with `none`, {@link run} rejects with OFFSET_OUT_OF_RANGE instead).
+   */
+  onPositionJump(listener: (jump: PositionJump) => unknown): this {
+    this.#jumpListeners.push(listener);
+    return this;
+  }
+
+  /**
+   * Called when the broker cannot read on in a partition, because what it stored there is damaged, say. The others go on; so
+   * does this one after a {@link seek} beyond the damage. Without a listener {@link run} rejects with the error.
+   */
+  onPartitionFailed(listener: (failure: PartitionFailure) => unknown): this {
+    this.#failureListeners.push(listener);
     return this;
   }
 
@@ -196,6 +216,15 @@ export class Subscriber implements AsyncDisposable {
       instanceId: this.#options.instanceId,
       memberId: crypto.randomUUID(),
       listeners: this.#listeners,
+      jumped: async (jump) => {
+        for (const listener of this.#jumpListeners) await listener(jump);
+      },
+      partitionFailed:
+        this.#failureListeners.length === 0
+          ? undefined
+          : async (failure) => {
+              for (const listener of this.#failureListeners) await listener(failure);
+            },
       consumer: runner,
     });
     this.#consumption = consumption;

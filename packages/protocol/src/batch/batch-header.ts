@@ -7,9 +7,9 @@
  * 12 partitionLeaderEpoch int32
  * 16 magic                int8    2
  * 17 crc                  uint32  CRC-32C of everything from attributes on
- * 21 attributes           int16   0–2 compression, 3 log append time, 4 transactional, 5 control
+ * 21 attributes           int16   0–2 compression, 3 log append time, 4 transactional, 5 control, 6 delete horizon
  * 23 lastOffsetDelta      int32
- * 27 baseTimestamp        int64
+ * 27 baseTimestamp        int64   what records' timestamps are relative to; with bit 6 it is the delete horizon (KIP-534)
  * 35 maxTimestamp         int64
  * 43 producerId           int64
  * 51 producerEpoch        int16
@@ -36,10 +36,11 @@ export const CRC_START = 21;
 export const MAX_BATCH_BYTES = 0x7fff_ffff;
 
 const MAGIC = 2;
-const COMPRESSION_MASK = 0x07;
+export const COMPRESSION_MASK = 0x07;
 const LOG_APPEND_TIME = 0x08;
 export const TRANSACTIONAL = 0x10;
 export const CONTROL = 0x20;
+export const DELETE_HORIZON = 0x40;
 
 export interface BatchHeader {
   readonly baseOffset: number;
@@ -57,8 +58,13 @@ export interface BatchHeader {
   readonly isControl: boolean;
   /** Offset of the last record is `baseOffset + lastOffsetDelta`, also when compaction removed it. */
   readonly lastOffsetDelta: number;
-  /** Milliseconds since the Unix epoch; −1 when the records have no time. */
+  /** What records' times are relative to: milliseconds since the Unix epoch, −1 when the records have no time. */
   readonly baseTimestampMs: number;
+  /**
+   * When compaction may remove the batch's tombstones, milliseconds since the Unix epoch: set when it first kept them. Null
+   * when it did not.
+   */
+  readonly deleteHorizonMs: number | null;
   readonly maxTimestampMs: number;
   /** −1 when the producer is not idempotent; epoch and sequence then mean nothing. */
   readonly producerId: number;
@@ -113,6 +119,7 @@ export function readBatchHeader(bytes: Uint8Array, position = 0): BatchHeader {
     const message = `the batch at byte ${position} has compression type ${attributes & COMPRESSION_MASK}; 0 to 4 are known`;
     throw new NaruError('UNSUPPORTED_COMPRESSION_TYPE', message);
   }
+  const baseTimestampMs = readSafeInt64(bytes, position + 27, 'baseTimestamp');
   return {
     baseOffset: readSafeInt64(bytes, position, 'baseOffset'),
     sizeBytes,
@@ -125,7 +132,8 @@ export function readBatchHeader(bytes: Uint8Array, position = 0): BatchHeader {
     isTransactional: (attributes & TRANSACTIONAL) !== 0,
     isControl: (attributes & CONTROL) !== 0,
     lastOffsetDelta: readInt32(bytes, position + 23),
-    baseTimestampMs: readSafeInt64(bytes, position + 27, 'baseTimestamp'),
+    baseTimestampMs,
+    deleteHorizonMs: (attributes & DELETE_HORIZON) === 0 ? null : baseTimestampMs,
     maxTimestampMs: readSafeInt64(bytes, position + 35, 'maxTimestamp'),
     producerId: readSafeInt64(bytes, position + 43, 'producerId'),
     producerEpoch: readInt16(bytes, position + 51),
@@ -144,7 +152,7 @@ function wrongMagic(magic: number, position: number): NaruError {
  * Checks that `bytes` is exactly one whole batch, undamaged; the records inside are not looked at.
  *
  * @param origin `client` (default): also what a publisher may send: one offset for each record, no control batch, no log
- *   append time, producer fields that go together. `stored`: batches may have lost records to compaction.
+ *   append time or delete horizon, producer fields that go together. `stored`: batches may have lost records to compaction.
  * @throws NaruError CORRUPT_MESSAGE when it is damaged, UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD when it is whole but
  *   not allowed
  */
@@ -170,6 +178,7 @@ function checkClientBatch(header: BatchHeader): void {
   }
   if (header.isControl) throw invalid('control batches are written by the broker only');
   if (header.timestampType === 'append') throw invalid('log append time is set by the broker only');
+  if (header.deleteHorizonMs !== null) throw invalid('a delete horizon is set by the broker only');
   if (header.producerId < -1) throw invalid(`producer id ${header.producerId} is negative`);
   if (header.producerId >= 0 && (header.producerEpoch < 0 || header.baseSequence < 0)) {
     throw invalid(
@@ -268,6 +277,25 @@ export interface BatchHeaderFields {
   readonly producerEpoch: number;
   readonly baseSequence: number;
   readonly recordCount: number;
+}
+
+/** What compaction changes of a header. */
+export interface RewrittenHeaderFields {
+  readonly attributes: number;
+  readonly baseTimestampMs: number;
+  readonly maxTimestampMs: number;
+  readonly recordCount: number;
+}
+
+/** Gives `bytes`, whose records are in place, the header of `original` with other contents: the rest of it stays. */
+export function writeRewrittenHeader(bytes: Uint8Array, original: Uint8Array, fields: RewrittenHeaderFields): void {
+  bytes.set(original.subarray(0, BATCH_HEADER_BYTES));
+  writeInt32(bytes, 8, bytes.length - BATCH_PREFIX_BYTES);
+  writeInt16(bytes, 21, fields.attributes);
+  writeInt64(bytes, 27, fields.baseTimestampMs);
+  writeInt64(bytes, 35, fields.maxTimestampMs);
+  writeInt32(bytes, 57, fields.recordCount);
+  sealBatch(bytes);
 }
 
 /** Writes the header of `bytes`, which is one batch whose records are in place, with base offset 0 and no leader epoch. */

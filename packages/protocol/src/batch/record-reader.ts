@@ -65,7 +65,8 @@ function* generateRecords(reader: RecordReader): Generator<BatchRecord, void, un
   for (let record = reader.next(); record !== null; record = reader.next()) yield record;
 }
 
-function openBatch(batch: Uint8Array, codecs?: CompressionCodecs, options?: DecodeOptions): RecordReader {
+/** For readers of this directory that need more of a record than {@link BatchRecord} has. Errors as {@link decodeRecords}. */
+export function openBatch(batch: Uint8Array, codecs?: CompressionCodecs, options?: DecodeOptions): RecordReader {
   const header = options?.checkCrc === false ? readBatchHeader(batch) : verifyBatch(batch, 'stored');
   if (header.sizeBytes !== batch.length) {
     throw corrupt(`the batch says that it has ${header.sizeBytes} bytes, but ${batch.length} were given`);
@@ -83,10 +84,13 @@ function corrupt(message: string): NaruError {
   return new NaruError('CORRUPT_MESSAGE', message);
 }
 
-class RecordReader {
+export class RecordReader {
+  readonly header: BatchHeader;
   readonly #bytes: Uint8Array;
-  readonly #header: BatchHeader;
   #position: number;
+  #tailStart = 0;
+  #attributes = 0;
+  #timestampDelta = 0;
   /** End of what may be read now: the record's, while inside one. */
   #end: number;
   #read = 0;
@@ -96,7 +100,7 @@ class RecordReader {
     this.#bytes = bytes;
     this.#position = position;
     this.#end = bytes.length;
-    this.#header = header;
+    this.header = header;
     const room = Math.floor((bytes.length - position) / MIN_RECORD_BYTES);
     if (header.recordCount < 0 || header.recordCount > room) {
       throw corrupt(
@@ -105,8 +109,24 @@ class RecordReader {
     }
   }
 
+  /** Attributes of the record that was read last; they have no meaning yet. */
+  get attributes(): number {
+    return this.#attributes;
+  }
+
+  /** What it says of its time, relative to the batch's base timestamp; also where log append time overrides that. */
+  get timestampDelta(): number {
+    return this.#timestampDelta;
+  }
+
+  /** Its bytes from the offset delta on: all that does not depend on other fields. */
+  get tail(): Uint8Array {
+    return this.#bytes.subarray(this.#tailStart, this.#position);
+  }
+
+  /** Null after the last. */
   next(): BatchRecord | null {
-    const header = this.#header;
+    const { header } = this;
     this.#end = this.#bytes.length;
     if (this.#read === header.recordCount) {
       if (this.#position !== this.#end)
@@ -116,8 +136,10 @@ class RecordReader {
     const length = this.#readLength('record length', 0);
     const end = this.#position + length;
     this.#end = end;
-    this.#skipByte(); // The attributes of a record have no meaning yet.
+    this.#attributes = this.#readByte();
     const timestampDelta = this.#readVarlong('timestamp delta');
+    this.#timestampDelta = timestampDelta;
+    this.#tailStart = this.#position;
     const offsetDelta = this.#readVarint('offset delta');
     const key = this.#readBytes('key length');
     const value = this.#readBytes('value length');
@@ -139,8 +161,8 @@ class RecordReader {
   }
 
   #timestampMs(delta: number): number {
-    if (this.#header.timestampType === 'append') return this.#header.maxTimestampMs;
-    const timestampMs = this.#header.baseTimestampMs + delta;
+    if (this.header.timestampType === 'append') return this.header.maxTimestampMs;
+    const timestampMs = this.header.baseTimestampMs + delta;
     if (!Number.isSafeInteger(timestampMs)) throw this.#damage('the timestamp is outside ±2^53');
     return timestampMs;
   }
@@ -177,9 +199,9 @@ class RecordReader {
     return length;
   }
 
-  #skipByte(): void {
+  #readByte(): number {
     if (this.#position >= this.#end) throw this.#damage('the record ends within its fields');
-    this.#position += 1;
+    return this.#bytes[this.#position++] as number;
   }
 
   #readVarint(what: string): number {
@@ -219,6 +241,6 @@ class RecordReader {
   }
 
   #damage(what: string): NaruError {
-    return corrupt(`record ${this.#read} of ${this.#header.recordCount}, at byte ${this.#position}: ${what}`);
+    return corrupt(`record ${this.#read} of ${this.header.recordCount}, at byte ${this.#position}: ${what}`);
   }
 }

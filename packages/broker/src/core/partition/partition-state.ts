@@ -9,6 +9,7 @@
 import { assert, type PartitionKey } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
 import type { BatchHeader } from '@naru/protocol/batch';
+import { AgeMarks } from './age-marks.ts';
 import { decideSequence, evolveProducer, type ProducerState } from './producer-state.ts';
 
 /** A producer that wrote nothing for this long is forgotten; Kafka's producer.id.expiration.ms. */
@@ -32,6 +33,8 @@ export interface PartitionState {
   /** Oldest first; the last is the epoch in force. */
   epochs: EpochStart[];
   readonly producers: Map<number, ProducerState>;
+  /** When what was stored; advisory, as of durable records. */
+  readonly ages: AgeMarks;
 }
 
 export interface PartitionLimits {
@@ -47,7 +50,14 @@ export type AppendDecision =
   | ({ readonly kind: 'refused' } & Refusal);
 
 export function newPartitionState(partition: PartitionKey, startOffset = 0): PartitionState {
-  return { partition, logStartOffset: startOffset, endOffset: startOffset, epochs: [], producers: new Map() };
+  return {
+    partition,
+    logStartOffset: startOffset,
+    endOffset: startOffset,
+    epochs: [],
+    producers: new Map(),
+    ages: new AgeMarks(),
+  };
 }
 
 /** The leader epoch in force; 0 before the first. */
@@ -125,6 +135,7 @@ export function evolveTruncated(state: PartitionState, endOffset: number): void 
     producer.batches = producer.batches.filter((batch) => batch.baseOffset < endOffset);
     if (producer.batches.length === 0) state.producers.delete(producerId);
   }
+  state.ages.truncated(endOffset);
 }
 
 export function evolveDeletedBefore(state: PartitionState, offset: number): void {
@@ -132,6 +143,7 @@ export function evolveDeletedBefore(state: PartitionState, offset: number): void
   state.endOffset = Math.max(state.endOffset, state.logStartOffset);
   while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset)
     state.epochs.shift();
+  state.ages.deletedBefore(state.logStartOffset);
 }
 
 /** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}. */

@@ -4,7 +4,7 @@ import { advanceSequence, decideSequence, evolveProducer, type ProducerState } f
 const MAX_SEQUENCE = 2 ** 31 - 1;
 
 function claim(baseSequence: number, recordCount = 10, producerEpoch = 0) {
-  return { producerId: 7, producerEpoch, baseSequence, recordCount };
+  return { producerId: 7, producerEpoch, baseSequence, lastOffsetDelta: recordCount - 1 };
 }
 
 /** A producer that wrote these batches, one after the other from offset 100 on. */

@@ -32,7 +32,8 @@ export interface ProducerClaim {
   readonly producerId: number;
   readonly producerEpoch: number;
   readonly baseSequence: number;
-  readonly recordCount: number;
+  /** One less than the sequences that it takes; compaction may have left fewer records. */
+  readonly lastOffsetDelta: number;
 }
 
 export type SequenceDecision =
@@ -75,7 +76,7 @@ export function decideSequence(state: ProducerState | undefined, claim: Producer
       `producer ${claim.producerId} has epoch ${epoch}, but epoch ${state.epoch} is in force`,
     );
   }
-  const last = advanceSequence(first, claim.recordCount - 1);
+  const last = advanceSequence(first, claim.lastOffsetDelta);
   for (const batch of state.batches) {
     if (batch.firstSequence === first && batch.lastSequence === last)
       return { kind: 'duplicate', baseOffset: batch.baseOffset };
@@ -104,7 +105,7 @@ export function evolveProducer(
 ): ProducerState {
   const batch: ProducedBatch = {
     firstSequence: claim.baseSequence,
-    lastSequence: advanceSequence(claim.baseSequence, claim.recordCount - 1),
+    lastSequence: advanceSequence(claim.baseSequence, claim.lastOffsetDelta),
     baseOffset,
   };
   if (state === undefined || state.epoch !== claim.producerEpoch) {

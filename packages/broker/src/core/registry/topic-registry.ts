@@ -3,6 +3,7 @@
  * store owns its durability. Every reader keeps a registry of its own and feeds it the store's changes.
  */
 import type { TopicId } from '@naru/base';
+import type { TopicConfigTexts } from './topic-config.ts';
 import { checkTopicName, isInternalTopicName, refuse, type Refusal } from '@naru/protocol';
 
 export type TopicType = 'ordered' | 'parallel';
@@ -13,7 +14,8 @@ export interface TopicMetadata {
   readonly id: TopicId;
   readonly type: TopicType;
   readonly partitionCount: number;
-  readonly config: Readonly<Record<string, string>>;
+  /** Settings that differ from the broker's, canonical: see topic-config.ts. */
+  readonly config: TopicConfigTexts;
   readonly createdAtMs: number;
   /** A topic that is being deleted is invisible, and stays known until its data is gone. */
   readonly state: 'active' | 'deleting';
@@ -72,7 +74,8 @@ export interface CreateTopic {
   readonly name: string;
   readonly type: TopicType;
   readonly partitionCount: number;
-  readonly config: Readonly<Record<string, string>>;
+  /** Canonical. */
+  readonly config: TopicConfigTexts;
 }
 
 /** Null when the topic may be created. */
@@ -90,8 +93,6 @@ export function checkCreateTopic(registry: TopicRegistry, request: CreateTopic):
   if (request.type === 'parallel') {
     return refuse('UNSUPPORTED', 'topics of type parallel are not supported yet; create it with type ordered');
   }
-  const [unknownKey] = Object.keys(request.config);
-  if (unknownKey !== undefined) return refuse('INVALID_CONFIG', `unknown topic setting ${JSON.stringify(unknownKey)}`);
   if (registry.all().some((topic) => topic.name === request.name)) {
     return refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(request.name)} exists already`);
   }

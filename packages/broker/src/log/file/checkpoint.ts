@@ -8,11 +8,16 @@
  * ```
  * magic "NCKP" uint32 · version uint32 · journalId 8 bytes · sequence int64 · journal file uint32, position int64
  * partition count uint32, then each:
- *   topic id 16 bytes · partition int32 · logStart int64 · end int64 · fileEnd int64
- *   segment count uint32, then each: base int64 · bytes int64 · maxTimestampMs int64 · createdMs int64
+ *   topic id 16 bytes · partition int32 · logStart int64 · end int64 · fileEnd int64 · cleanEnd int64 · flags uint32 (0)
+ *   segment count uint32, then each: base int64 · bytes int64 · maxTimestampMs int64 · createdMs int64 · generation int64
  * has snapshot uint32 · version uint32 · bytes uint32 · data
  * CRC-32C of everything before, uint32
  * ```
+ *
+ * It is also the manifest of the segments: a file that it does not list is no part of the log. Compaction rests on that: a
+ * rewritten segment is a new file beside the old one, and which of them counts is what the newest checkpoint says.
+ *
+ * Version 1, before compaction, has no cleanEnd, flags and generation; it is read still.
  */
 import type { Disk, PartitionKey } from '@naru/base';
 import { crc32c } from '@naru/protocol/batch';
@@ -21,15 +26,18 @@ import { KEY_BYTES, keyFromBytes, keyToBytes, readInt64, readUint32, writeInt64,
 import type { JournalPlace } from './journal-recovery.ts';
 
 const MAGIC = 0x4e434b50;
-const VERSION = 1;
+const VERSION = 2;
 const HEAD_BYTES = 40;
-const PARTITION_BYTES = KEY_BYTES + 28;
-const SEGMENT_BYTES = 32;
+/** By version. */
+const PARTITION_BYTES: Readonly<Record<number, number>> = { 1: KEY_BYTES + 28, 2: KEY_BYTES + 40 };
+const SEGMENT_BYTES: Readonly<Record<number, number>> = { 1: 32, 2: 40 };
 const SNAPSHOT_HEAD_BYTES = 12;
 const NAME_DIGITS = 20;
 
 export interface CheckpointSegment {
   readonly baseOffset: number;
+  /** See {@link Segment.generation}; 0 in version 1. */
+  readonly generation: number;
   readonly sizeBytes: number;
   readonly maxTimestampMs: number;
   readonly createdMs: number;
@@ -40,6 +48,8 @@ export interface CheckpointPartition {
   readonly logStartOffset: number;
   readonly endOffset: number;
   readonly fileEndOffset: number;
+  /** Part of the physical side: what lies below was compacted. The log start offset in version 1. */
+  readonly cleanEndOffset: number;
   readonly segments: readonly CheckpointSegment[];
 }
 
@@ -54,7 +64,8 @@ export interface Checkpoint {
 
 export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array[] {
   let headBytes = HEAD_BYTES + SNAPSHOT_HEAD_BYTES;
-  for (const { segments } of checkpoint.partitions) headBytes += PARTITION_BYTES + segments.length * SEGMENT_BYTES;
+  const { partitionBytes, segmentBytes } = layoutOf(VERSION);
+  for (const { segments } of checkpoint.partitions) headBytes += partitionBytes + segments.length * segmentBytes;
   const head = new Uint8Array(headBytes);
   writeUint32(head, 0, MAGIC);
   writeUint32(head, 4, VERSION);
@@ -85,32 +96,42 @@ function writePartition(head: Uint8Array, start: number, partition: CheckpointPa
   writeInt64(head, at + 20, partition.logStartOffset);
   writeInt64(head, at + 28, partition.endOffset);
   writeInt64(head, at + 36, partition.fileEndOffset);
-  writeUint32(head, at + 44, partition.segments.length);
-  at += PARTITION_BYTES;
+  writeInt64(head, at + 44, partition.cleanEndOffset);
+  writeUint32(head, at + 56, partition.segments.length);
+  const { partitionBytes, segmentBytes } = layoutOf(VERSION);
+  at += partitionBytes;
   for (const segment of partition.segments) {
     writeInt64(head, at, segment.baseOffset);
     writeInt64(head, at + 8, segment.sizeBytes);
     writeInt64(head, at + 16, segment.maxTimestampMs);
     writeInt64(head, at + 24, segment.createdMs);
-    at += SEGMENT_BYTES;
+    writeInt64(head, at + 32, segment.generation);
+    at += segmentBytes;
   }
   return at;
 }
 
-/** Null when the bytes are not a whole, undamaged checkpoint of this version. */
+function layoutOf(version: number): { partitionBytes: number; segmentBytes: number } {
+  return { partitionBytes: PARTITION_BYTES[version] as number, segmentBytes: SEGMENT_BYTES[version] as number };
+}
+
+/** Null when the bytes are not a whole, undamaged checkpoint of a known version. */
 export function decodeCheckpoint(bytes: Uint8Array): Checkpoint | null {
   if (bytes.length < HEAD_BYTES + SNAPSHOT_HEAD_BYTES + 4) return null;
-  if (readUint32(bytes, 0) !== MAGIC || readUint32(bytes, 4) !== VERSION) return null;
+  const version = readUint32(bytes, 4);
+  if (readUint32(bytes, 0) !== MAGIC || version < 1 || version > VERSION) return null;
   if (crc32c(bytes.subarray(0, -4)) !== readUint32(bytes, bytes.length - 4)) return null;
   const partitions: CheckpointPartition[] = [];
+  const { partitionBytes, segmentBytes } = layoutOf(version);
   let at = HEAD_BYTES;
   for (let count = readUint32(bytes, 36); count > 0; count--) {
     const segments: CheckpointSegment[] = [];
     const from = at;
-    at += PARTITION_BYTES;
-    for (let left = readUint32(bytes, from + 44); left > 0; left--, at += SEGMENT_BYTES) {
+    at += partitionBytes;
+    for (let left = readUint32(bytes, at - 4); left > 0; left--, at += segmentBytes) {
       segments.push({
         baseOffset: readInt64(bytes, at),
+        generation: version === 1 ? 0 : readInt64(bytes, at + 32),
         sizeBytes: readInt64(bytes, at + 8),
         maxTimestampMs: readInt64(bytes, at + 16),
         createdMs: readInt64(bytes, at + 24),
@@ -121,6 +142,7 @@ export function decodeCheckpoint(bytes: Uint8Array): Checkpoint | null {
       logStartOffset: readInt64(bytes, from + 20),
       endOffset: readInt64(bytes, from + 28),
       fileEndOffset: readInt64(bytes, from + 36),
+      cleanEndOffset: readInt64(bytes, from + (version === 1 ? 20 : 44)),
       segments,
     });
   }
@@ -178,12 +200,28 @@ export async function readWholeFile(disk: Disk, path: string): Promise<Uint8Arra
   }
 }
 
-/** Writes a checkpoint, and removes older ones once it is durable. */
-export async function writeCheckpoint(disk: Disk, directory: string, checkpoint: Checkpoint): Promise<void> {
+/** What is to be kept of older checkpoints. */
+export interface KeptCheckpoints {
+  /** Those from this sequence on: the journal still has everything after them. */
+  readonly fromSequence: number;
+  readonly limit: number;
+}
+
+/** Writes a checkpoint, and removes older ones, all but those that `kept` says, once it is durable. */
+export async function writeCheckpoint(
+  disk: Disk,
+  directory: string,
+  checkpoint: Checkpoint,
+  kept: KeptCheckpoints = { fromSequence: Infinity, limit: 0 },
+): Promise<void> {
   const name = checkpointFileName(checkpoint.sequence);
   await writeFileAtomically(disk, directory, name, encodeCheckpoint(checkpoint));
-  for (const other of await disk.list(directory)) {
-    if (other !== name) await disk.remove(`${directory}/${other}`);
+  let left = kept.limit;
+  for (const other of (await disk.list(directory)).reverse()) {
+    const sequence = checkpointFileSequence(other);
+    if (other === name) continue;
+    if (sequence !== null && sequence >= kept.fromSequence && left-- > 0) continue;
+    await disk.remove(`${directory}/${other}`);
   }
 }
 

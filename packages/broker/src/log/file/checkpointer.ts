@@ -3,7 +3,8 @@
  *
  * Order, each step after the one before: the journal reaches the barrier, and the logical state is noted at once · the
  * segment writer has written what was durable then, and each partition's physical state is noted · dirty segments and
- * directories are synced · the checkpoint is written · journal files before it are free.
+ * directories are synced · the checkpoint is written · journal files before it, and files that compaction replaced before
+ * the physical state was noted, are free.
  *
  * The physical state may be later than the logical one: replay skips writing what the files hold already. What happens to
  * the files after they are noted (cuts, removals) is in the journal after the barrier, where recovery looks for it.
@@ -19,8 +20,10 @@ import type { JournalFiles } from './journal-files.ts';
 import type { JournalOperation } from './journal-frame.ts';
 import type { JournalPlace } from './journal-recovery.ts';
 import type { Journal } from './journal.ts';
+import type { FileLogLimits } from './limits.ts';
 import type { LogState } from './log-state.ts';
 import type { PartitionLog } from './partition-log.ts';
+import type { Segment } from './segment.ts';
 import type { SegmentWriter } from './segment-writer.ts';
 
 export interface CheckpointerOptions<T extends JournalOperation> {
@@ -29,6 +32,7 @@ export interface CheckpointerOptions<T extends JournalOperation> {
   readonly journalId: Uint8Array;
   readonly journal: Journal<T>;
   readonly files: JournalFiles;
+  readonly limits: FileLogLimits;
   readonly state: LogState;
   readonly writer: SegmentWriter;
   readonly handles: HandleCache;
@@ -113,16 +117,28 @@ export class Checkpointer<T extends JournalOperation> {
   }
 
   async #take(notedLater: Promise<Noted>, snapshot: Snapshot): Promise<number> {
-    const { disk, paths, journalId, files } = this.#options;
+    const { disk, paths, journalId, files, writer, limits } = this.#options;
     const noted = await notedLater;
     try {
-      const partitions = await this.#written(noted);
+      const superseded: { readonly log: PartitionLog; readonly segments: Segment[] }[] = [];
+      const partitions = await this.#written(noted, (log) => {
+        if (log.superseded.size > 0) superseded.push({ log, segments: [...log.superseded] });
+      });
       await this.#sync();
+      // The files may hold what came after the barrier, which the journal then has to explain.
+      await files.sync();
       const { sequence, place } = noted;
-      await writeCheckpoint(disk, paths.checkpoint, { journalId, sequence, journalPlace: place, partitions, snapshot });
+      const checkpoint = { journalId, sequence, journalPlace: place, partitions, snapshot };
+      const { journalKeepMs, keptCheckpoints } = limits;
+      const kept = { fromSequence: files.forgottenSequence, limit: journalKeepMs > 0 ? keptCheckpoints : 0 };
+      await writeCheckpoint(disk, paths.checkpoint, checkpoint, kept);
       files.release(sequence);
       this.#durableBytes = noted.coveredBytes;
       this.#count += 1;
+      for (const { log, segments } of superseded) {
+        // What is left because the store closes or a removal failed goes with the next checkpoint or recovery.
+        await writer.dispose(log, segments).catch(() => undefined);
+      }
       return sequence;
     } catch (error) {
       this.#coveredBytes = this.#durableBytes;
@@ -130,8 +146,8 @@ export class Checkpointer<T extends JournalOperation> {
     }
   }
 
-  /** Waits until what was durable at the barrier is in the files, and notes the physical side. */
-  async #written(noted: Noted): Promise<CheckpointPartition[]> {
+  /** Waits until what was durable at the barrier is in the files, and notes the physical side; tells `onNoted` of each. */
+  async #written(noted: Noted, onNoted: (log: PartitionLog) => void): Promise<CheckpointPartition[]> {
     const states: CheckpointPartition[] = [];
     let waiting = noted.partitions;
     let erasing = noted.erasing;
@@ -140,10 +156,12 @@ export class Checkpointer<T extends JournalOperation> {
         if (!log.deleted) {
           if (log.pendingCut !== Infinity || log.writtenEnd < Math.min(endOffset, log.endOffset)) return true;
           states.push(log.checkpointState(logStartOffset, endOffset));
+          onNoted(log);
           return false;
         }
         // Deleted since: recovery finds that in the journal, and needs to know only that the partition was there.
-        states.push({ key: log.key, logStartOffset, endOffset, fileEndOffset: endOffset, segments: [] });
+        const ends = { endOffset, fileEndOffset: endOffset, cleanEndOffset: logStartOffset };
+        states.push({ key: log.key, logStartOffset, ...ends, segments: [] });
         return false;
       });
       erasing = erasing.filter((log) => !log.erased);

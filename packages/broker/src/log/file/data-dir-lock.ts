@@ -38,6 +38,33 @@ export function lockDataDirectory(path: string): DataDirectoryLock {
   return { release: () => held.close() };
 }
 
+/**
+ * Keeps brokers off while the directory is only read; any number of readers may. Creates and writes nothing.
+ *
+ * @returns null where no broker has ever locked the directory, so that there is nothing to hold
+ * @throws NaruError DATA_DIRECTORY_IN_USE, STORAGE_ERROR when the lock cannot be read
+ */
+export function shareDataDirectory(path: string): DataDirectoryLock | null {
+  if (!existsSync(`${path}/${LOCK_FILE}`)) return null;
+  let database: DatabaseSync | null = null;
+  try {
+    database = new DatabaseSync(`${path}/${LOCK_FILE}`, { readOnly: true, timeout: 0 });
+    // The lock for reading comes with the first read, and stays until the transaction ends.
+    database.exec('BEGIN');
+    database.prepare('SELECT count(*) FROM sqlite_master').get();
+  } catch (error) {
+    database?.close();
+    if (lockError(error, path).code === 'DATA_DIRECTORY_IN_USE') {
+      const message = `a broker is running on the data directory ${path}: stop it first`;
+      throw new NaruError('DATA_DIRECTORY_IN_USE', message, { cause: error });
+    }
+    const text = error instanceof Error ? error.message : String(error);
+    throw new NaruError('STORAGE_ERROR', `${path}/${LOCK_FILE} cannot be read: ${text}`, { cause: error });
+  }
+  const held = database;
+  return { release: () => held.close() };
+}
+
 /** Not node's `recursive`: where a directory cannot be made although its parent exists (in /proc), that never returns. */
 function makeDirectories(path: string): void {
   if (existsSync(path)) return;
@@ -50,7 +77,7 @@ function lockError(error: unknown, path: string): NaruError {
   const code = (error as { errcode?: unknown }).errcode;
   const primary = typeof code === 'number' ? code & 0xff : undefined;
   if (primary === SQLITE_BUSY || primary === SQLITE_LOCKED) {
-    const message = `the data directory ${path} is in use by another broker`;
+    const message = `the data directory ${path} is in use by another broker, or is being verified`;
     return new NaruError('DATA_DIRECTORY_IN_USE', message, { cause: error });
   }
   const text = error instanceof Error ? error.message : String(error);

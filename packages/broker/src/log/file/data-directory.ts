@@ -3,8 +3,10 @@
  *
  * ```
  * naru-data.json    { "formatVersion": 1 }, written first, once
+ * unsynced          empty: frames may have been written to the journal without being durable, so that it may have holes
  * clean             { "sequence": n }: the store was closed with checkpoint n; removed before anything is written
  * journal/  segments/<topic id>-<partition>/  checkpoint/
+ * rewrite/          compaction's output until it is whole; nothing that is in it counts
  * ```
  *
  * Data without a version file, or of another version, is refused and never touched.
@@ -17,16 +19,24 @@ import { readWholeFile, writeFileAtomically } from './checkpoint.ts';
 const FORMAT_VERSION = 1;
 const VERSION_FILE = 'naru-data.json';
 const CLEAN_FILE = 'clean';
+const UNSYNCED_FILE = 'unsynced';
 
 export interface DataPaths {
   readonly root: string;
   readonly journal: string;
   readonly segments: string;
   readonly checkpoint: string;
+  readonly rewrite: string;
 }
 
 export function dataPaths(root: string): DataPaths {
-  return { root, journal: `${root}/journal`, segments: `${root}/segments`, checkpoint: `${root}/checkpoint` };
+  return {
+    root,
+    journal: `${root}/journal`,
+    segments: `${root}/segments`,
+    checkpoint: `${root}/checkpoint`,
+    rewrite: `${root}/rewrite`,
+  };
 }
 
 /**
@@ -36,22 +46,34 @@ export function dataPaths(root: string): DataPaths {
  */
 export async function prepareDataDirectory(disk: Disk, paths: DataPaths): Promise<void> {
   await disk.makeDirectory(paths.root);
-  const names = await disk.list(paths.root);
-  if (names.includes(VERSION_FILE)) {
-    checkVersion(await readWholeFile(disk, `${paths.root}/${VERSION_FILE}`), paths.root);
-  } else {
-    for (const directory of [paths.journal, paths.segments, paths.checkpoint]) {
-      if ((await disk.list(directory)).length === 0) continue;
-      const message = `${directory} holds data, but ${paths.root}/${VERSION_FILE}, which says its version, is missing`;
-      throw new NaruError('DATA_DIRECTORY_VERSION', `${message}; nothing was changed`);
-    }
+  if (!(await checkDataDirectory(disk, paths))) {
     const text = `${JSON.stringify({ formatVersion: FORMAT_VERSION }, null, 2)}\n`;
     await writeFileAtomically(disk, paths.root, VERSION_FILE, [new TextEncoder().encode(text)]);
   }
-  for (const directory of [paths.journal, paths.segments, paths.checkpoint]) await disk.makeDirectory(directory);
+  for (const directory of [paths.journal, paths.segments, paths.checkpoint, paths.rewrite]) {
+    await disk.makeDirectory(directory);
+  }
   // Each time: whoever created them may have been killed before it came to this.
   await disk.syncDirectory(paths.root);
   await syncParent(disk, paths.root);
+}
+
+/**
+ * Checks what is there, and changes nothing. False when there is no log yet.
+ *
+ * @throws NaruError DATA_DIRECTORY_VERSION
+ */
+export async function checkDataDirectory(disk: Disk, paths: DataPaths): Promise<boolean> {
+  if ((await disk.list(paths.root)).includes(VERSION_FILE)) {
+    checkVersion(await readWholeFile(disk, `${paths.root}/${VERSION_FILE}`), paths.root);
+    return true;
+  }
+  for (const directory of [paths.journal, paths.segments, paths.checkpoint]) {
+    if ((await disk.list(directory)).length === 0) continue;
+    const message = `${directory} holds data, but ${paths.root}/${VERSION_FILE}, which says its version, is missing`;
+    throw new NaruError('DATA_DIRECTORY_VERSION', `${message}; nothing was changed`);
+  }
+  return false;
 }
 
 function checkVersion(bytes: Uint8Array, root: string): void {
@@ -100,6 +122,21 @@ export async function removeCleanMark(disk: Disk, paths: DataPaths): Promise<voi
   await disk.syncDirectory(paths.root);
 }
 
+/** Whether the journal may have holes; see {@link markUnsynced}. */
+export async function readUnsyncedMark(disk: Disk, paths: DataPaths): Promise<boolean> {
+  return (await disk.list(paths.root)).includes(UNSYNCED_FILE);
+}
+
+/** Before the first frame that is not durable at once; and taken away before the first that is, when none is left. */
+export async function markUnsynced(disk: Disk, paths: DataPaths, unsynced: boolean): Promise<void> {
+  if (unsynced) {
+    await writeFileAtomically(disk, paths.root, UNSYNCED_FILE, []);
+  } else {
+    await disk.remove(`${paths.root}/${UNSYNCED_FILE}`);
+    await disk.syncDirectory(paths.root);
+  }
+}
+
 /** An error of the disk, as the error that the store's caller sees. */
 export function storageError(error: unknown, doing: string): NaruError {
   if (isNaruError(error)) return error;
@@ -114,6 +151,10 @@ const NOT_WRITABLE = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST']);
 
 /** The same, for errors while the store is opened. */
 export function openError(error: unknown, root: string): NaruError {
+  if (isNaruError(error, 'DATA_CORRUPT')) {
+    const message = `${error.message}. Run naru doctor --data ${root}: it says all that is wrong, and what to do`;
+    return new NaruError('DATA_CORRUPT', message, { cause: error });
+  }
   const code = diskErrorCode(error);
   if (isNaruError(error) || code === undefined || !NOT_WRITABLE.has(code))
     return storageError(error, `opening ${root}`);

@@ -5,52 +5,50 @@
  * was submitted before it → journal → applied to what is visible → its promise settles. Segment files follow later.
  *
  * See log-store.ts for what every engine promises. In addition: an append that comes while the store is not 'open' waits
- * for room, it never fails for it; after a failure of the disk the store is offline, with reads going on.
+ * for room, it never fails for it; after a failure of the disk the store is offline, with reads going on. Closing does not
+ * wait for space on a full disk longer than `closeMs`: then the last checkpoint is left out, nothing acknowledged is lost.
  */
-import type { Clock, Disk, Logger, PartitionKey, Random, Timers } from '@naru/base';
+import type { Logger, PartitionKey } from '@naru/base';
 import { assert, silentLogger, toError } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { checkAppendEntry, unknownPartition } from '../append-entry.ts';
+import { unknownPartition } from '../append-entry.ts';
 import type {
   AppendEntry,
   Capacity,
+  CompactionStatus,
   LogStore,
   LogStoreMetrics,
   PartitionInfo,
   RecoveryVisitor,
+  Rewriter,
   Snapshot,
   StoredBatch,
 } from '../log-store.ts';
 import { Checkpointer } from './checkpointer.ts';
+import { compactionStatusOf } from './compaction-status.ts';
+import { finishInTime } from './closing.ts';
 import type { DataPaths } from './data-directory.ts';
-import { dataPaths, openError, removeCleanMark, storageError, writeCleanMark } from './data-directory.ts';
+import { dataPaths, markUnsynced, openError, removeCleanMark, storageError, writeCleanMark } from './data-directory.ts';
+import type { FileLogStoreOptions } from './file-log-options.ts';
 import { HandleCache } from './handle-cache.ts';
 import { JournalFiles } from './journal-files.ts';
 import type { EntryType, JournalOperation } from './journal-frame.ts';
-import { ENTRY, FRAME_ENTRY_BYTES, FRAME_HEADER_BYTES, alignUp } from './journal-frame.ts';
+import { ENTRY } from './journal-frame.ts';
 import { Journal } from './journal.ts';
 import type { FileLogLimits } from './limits.ts';
-import { resolveFileLogLimits } from './limits.ts';
+import { largestFrameBytes, resolveFileLogLimits } from './limits.ts';
+import { logCapacity } from './log-capacity.ts';
 import { LogReader } from './log-reader.ts';
 import { LogState } from './log-state.ts';
+import { submitBatches } from './partition-log.ts';
 import type { PartitionLog } from './partition-log.ts';
 import { adoptJournalFiles, findLog, recoveredBytes, replay } from './recovery.ts';
 import { SegmentReader } from './segment-reader.ts';
+import { SegmentRewriter, clearRewriteDirectory } from './segment-rewriter.ts';
 import { SegmentWriter } from './segment-writer.ts';
 import { TailCache } from './tail-cache.ts';
 
-export interface FileLogStoreOptions {
-  readonly disk: Disk;
-  /** The data directory; created when missing. Its caller holds the lock (data-dir-lock.ts). */
-  readonly path: string;
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly random: Random;
-  /** Default: silent. */
-  readonly logger?: Logger | undefined;
-  /** Defaults: DEFAULT_FILE_LOG_LIMITS. */
-  readonly limits?: Partial<FileLogLimits> | undefined;
-}
+export type { FileLogStoreOptions } from './file-log-options.ts';
 
 interface Operation extends JournalOperation {
   /** The partition of each entry, or the one partition. */
@@ -59,11 +57,7 @@ interface Operation extends JournalOperation {
   readonly reject: (error: Error) => void;
 }
 
-const OPEN: Capacity = { state: 'open' };
-const BUSY: Capacity = { state: 'busy' };
 const NO_ENTRIES: readonly AppendEntry[] = [];
-/** A batch is 61 bytes at least, so that an append's entry table is never larger than its batches. */
-const WORST_ENTRY_OVERHEAD = 2;
 
 export function openFileLogStore(options: FileLogStoreOptions): LogStore {
   return new FileLogStore(options);
@@ -76,9 +70,11 @@ class FileLogStore implements LogStore {
   readonly #logger: Logger;
   readonly #paths: DataPaths;
   readonly #maxFrameBytes: number;
+  readonly #journalMode: 'write' | 'write-dsync';
   readonly #handles: HandleCache;
   readonly #logReader: LogReader;
   readonly #writer: SegmentWriter;
+  readonly #rewriter: SegmentRewriter;
   readonly #cache: TailCache;
   readonly #state: LogState;
   readonly #files: JournalFiles;
@@ -96,13 +92,11 @@ class FileLogStore implements LogStore {
     const limits = resolveFileLogLimits(options.limits);
     this.#options = options;
     this.#limits = limits;
+    this.#journalMode = options.syncJournal === false ? 'write' : 'write-dsync';
     this.#logger = options.logger ?? silentLogger;
     this.#paths = dataPaths(options.path);
     this.maxAppendBytes = limits.maxAppendBytes;
-    const largestAppend = limits.maxAppendBytes * WORST_ENTRY_OVERHEAD;
-    this.#maxFrameBytes = alignUp(
-      Math.max(largestAppend, limits.mergedFrameBytes) + FRAME_HEADER_BYTES + FRAME_ENTRY_BYTES,
-    );
+    this.#maxFrameBytes = largestFrameBytes(limits);
     assert(this.#maxFrameBytes <= limits.journalFileBytes, 'the largest frame fits a journal file');
     const { disk, clock, timers } = options;
     const onFailure = (error: unknown): void => this.#fail(error);
@@ -120,11 +114,15 @@ class FileLogStore implements LogStore {
       handles: this.#handles,
       onProgress: () => this.#settled(),
     });
+    const shared = { disk, limits, reader, handles: this.#handles, writer: this.#writer, cache: this.#cache };
+    this.#rewriter = new SegmentRewriter({ ...shared, directory: this.#paths.rewrite });
     this.#state = new LogState(this.#paths.segments, this.#cache, this.#writer);
     this.#logReader = new LogReader(this.#state.logs, reader);
     this.#files = new JournalFiles({
       disk,
       limits,
+      clock,
+      mode: this.#journalMode,
       timers,
       onFailure,
       directory: this.#paths.journal,
@@ -152,11 +150,19 @@ class FileLogStore implements LogStore {
     const { disk, clock, random } = this.#options;
     const limits = this.#limits;
     const randomBytes = (length: number): Uint8Array => random.bytes(length);
-    const context = { disk, paths: this.#paths, limits, logger: this.#logger, randomBytes };
+    const context = {
+      disk,
+      paths: this.#paths,
+      limits,
+      logger: this.#logger,
+      journalMode: this.#journalMode,
+      randomBytes,
+    };
     const found = await findLog(context);
     try {
       this.#files.adopt(await adoptJournalFiles(context, found));
       await found.plan.carryOut();
+      await clearRewriteDirectory(disk, this.#paths.rewrite);
       await replay(found, this.#state, this.#writer, limits, visitor);
     } finally {
       await found.reader.close();
@@ -168,12 +174,15 @@ class FileLogStore implements LogStore {
     await this.#files.start();
     // Before anything is written that the mark would deny.
     if (found.hasCleanMark) await removeCleanMark(disk, this.#paths);
+    const unsynced = this.#journalMode === 'write';
+    if (unsynced !== found.isUnsynced) await markUnsynced(disk, this.#paths, unsynced);
     const { journalId, sequence } = found.checkpoint;
     const journal = new Journal<Operation>({
       journalId,
       limits,
       clock,
       files: this.#files,
+      unsynced,
       lastSequence: sequence + found.scan.frames.length,
       onDurable: (operations) => this.#applyAll(operations),
       onFailure: (error, operations) => this.#failAll(error, operations),
@@ -183,6 +192,7 @@ class FileLogStore implements LogStore {
       disk,
       journalId,
       journal,
+      limits,
       paths: this.#paths,
       files: this.#files,
       handles: this.#handles,
@@ -198,7 +208,7 @@ class FileLogStore implements LogStore {
   create(key: PartitionKey, logStartOffset = 0): Promise<void> {
     return this.#checked(() => {
       this.#assertUsable();
-      assert(!this.#state.logs.has(key) && !this.#creating.has(key), `partition ${key} exists`);
+      assert(this.#find(key) === undefined, `partition ${key} exists`);
       const log = this.#state.prepare(key, logStartOffset);
       this.#creating.set(key, log);
       return this.#submit(ENTRY.create, log, logStartOffset);
@@ -224,7 +234,8 @@ class FileLogStore implements LogStore {
         keys.push(log.keyBytes);
         recordBytes += entry.records.length;
       }
-      this.#checkAppend(entries, logs, recordBytes);
+      assert(recordBytes <= this.maxAppendBytes, `an append of ${recordBytes} bytes, at most ${this.maxAppendBytes}`);
+      submitBatches(entries, logs);
     } catch (error) {
       return rejected(error);
     }
@@ -235,25 +246,6 @@ class FileLogStore implements LogStore {
       const operation = { type: ENTRY.append, entries, keys, offset: 0, recordBytes, logs, resolve, reject };
       (this.#journal as Journal<Operation>).submit(operation);
     });
-  }
-
-  /** Checks everything, and only then counts it as submitted: a bad append leaves nothing behind. */
-  #checkAppend(entries: readonly AppendEntry[], logs: readonly PartitionLog[], recordBytes: number): void {
-    assert(recordBytes <= this.maxAppendBytes, `an append of ${recordBytes} bytes, at most ${this.maxAppendBytes}`);
-    let checked = 0;
-    const ends: number[] = [];
-    try {
-      for (; checked < entries.length; checked++) {
-        const entry = entries[checked] as AppendEntry;
-        const log = logs[checked] as PartitionLog;
-        checkAppendEntry(entry, log.submittedEnd);
-        ends.push(log.submittedEnd);
-        log.submittedEnd = entry.lastOffset + 1;
-      }
-    } catch (error) {
-      while (checked-- > 0) (logs[checked] as PartitionLog).submittedEnd = ends[checked] as number;
-      throw error;
-    }
   }
 
   truncate(key: PartitionKey, endOffset: number): Promise<void> {
@@ -300,9 +292,15 @@ class FileLogStore implements LogStore {
   /** A partition as of everything submitted. */
   #require(key: PartitionKey): PartitionLog {
     this.#assertUsable();
-    const log = this.#state.logs.get(key) ?? this.#creating.get(key);
-    if (log === undefined || log.deleteSubmitted) throw unknownPartition(key);
+    const log = this.#find(key);
+    if (log === undefined) throw unknownPartition(key);
     return log;
+  }
+
+  #find(key: PartitionKey): PartitionLog | undefined {
+    // One that is being created may follow one of the same key that is being deleted.
+    const log = this.#creating.get(key) ?? this.#state.logs.get(key);
+    return log?.deleteSubmitted === true ? undefined : log;
   }
 
   #applyAll(operations: readonly Operation[]): void {
@@ -317,7 +315,7 @@ class FileLogStore implements LogStore {
     if (type === ENTRY.append) return;
     const log = logs[0] as PartitionLog;
     if (type === ENTRY.create) {
-      this.#creating.delete(log.key);
+      if (this.#creating.get(log.key) === log) this.#creating.delete(log.key);
       state.create(log);
     } else if (type === ENTRY.truncate) state.truncate(log, offset);
     else if (type === ENTRY.deleteBefore) state.deleteBefore(log, offset);
@@ -341,6 +339,7 @@ class FileLogStore implements LogStore {
     this.#journal?.fail(this.#failure);
     this.#files.abort(this.#failure);
     this.#writer.stop(this.#failure);
+    this.#rewriter.stop(this.#failure);
     this.#settled();
   }
 
@@ -362,6 +361,36 @@ class FileLogStore implements LogStore {
     return this.#logReader.findByTimestamp(key, timestampMs);
   }
 
+  findBySize(key: PartitionKey, maxBytes: number): Promise<number> {
+    return this.#logReader.findBySize(key, maxBytes);
+  }
+
+  async seal(key: PartitionKey): Promise<void> {
+    const log = this.#visible(key);
+    try {
+      await this.#writer.seal(log);
+    } catch (error) {
+      throw storageError(error, `closing a segment of partition ${key}`);
+    }
+    if (log.deleted) throw unknownPartition(key);
+  }
+
+  compactionStatus(key: PartitionKey, beforeMs = Infinity): CompactionStatus {
+    return compactionStatusOf(this.#visible(key), beforeMs);
+  }
+
+  async rewrite(key: PartitionKey, endOffset: number, rewriter: Rewriter): Promise<void> {
+    await this.#rewriter.rewrite(this.#visible(key), endOffset, rewriter);
+  }
+
+  /** A partition as readers see it. */
+  #visible(key: PartitionKey): PartitionLog {
+    this.#assertUsable();
+    const log = this.#state.logs.get(key);
+    if (log === undefined) throw unknownPartition(key);
+    return log;
+  }
+
   info(key: PartitionKey): PartitionInfo | undefined {
     return this.#state.logs.get(key)?.info();
   }
@@ -374,13 +403,7 @@ class FileLogStore implements LogStore {
     if (this.#failure !== null) return { state: 'offline', reason: this.#failure.message };
     const journal = this.#journal;
     if (journal === null || this.#phase !== 'open') return { state: 'offline', reason: 'the log is closed' };
-    if (this.#writer.stalled) return { state: 'full', reason: 'no disk space to write segments' };
-    const { unwrittenBytes, pendingBytes } = this.#limits;
-    const roomBytes = this.#files.headroomBytes(this.#maxFrameBytes) - journal.pendingBytes;
-    if (roomBytes < this.#maxFrameBytes) {
-      return this.#files.stalled ? { state: 'full', reason: 'no disk space for the journal' } : BUSY;
-    }
-    return this.#writer.unwrittenBytes > unwrittenBytes || journal.pendingBytes > pendingBytes ? BUSY : OPEN;
+    return logCapacity(this.#files, this.#writer, journal.pendingBytes, this.#limits, this.#maxFrameBytes);
   }
 
   whenOpen(): Promise<void> {
@@ -390,7 +413,8 @@ class FileLogStore implements LogStore {
 
   checkpointDue(): boolean {
     if (this.#failure !== null || this.#checkpointer === null) return false;
-    return this.#checkpointer.uncoveredBytes > this.#limits.checkpointBytes;
+    const { checkpointBytes, supersededBytes } = this.#limits;
+    return this.#checkpointer.uncoveredBytes > checkpointBytes || this.#writer.supersededBytes > supersededBytes;
   }
 
   async checkpoint(snapshot: Snapshot): Promise<void> {
@@ -414,12 +438,24 @@ class FileLogStore implements LogStore {
     const wasOpen = this.#phase === 'open';
     this.#phase = 'closing';
     try {
-      if (wasOpen && this.#failure === null) await this.#finish(snapshot);
+      this.#rewriter.stop(new NaruError('STORAGE_ERROR', 'the log is closed'));
+      await this.#rewriter.stopped();
+      if (wasOpen && this.#failure === null) await this.#finishInTime(snapshot);
     } finally {
       await this.#letGo();
       this.#phase = 'closed';
       this.#settled();
     }
+  }
+
+  #finishInTime(snapshot: Snapshot | undefined): Promise<void> {
+    return finishInTime(this.#finish(snapshot), {
+      timers: this.#options.timers,
+      logger: this.#logger,
+      closeMs: this.#limits.closeMs,
+      isFull: () => this.#writer.stalled || this.#files.stalled,
+      giveUp: () => this.#fail(new NaruError('STORAGE_ERROR', 'the log is closed')),
+    });
   }
 
   async #finish(snapshot: Snapshot | undefined): Promise<void> {
@@ -435,6 +471,7 @@ class FileLogStore implements LogStore {
 
   /** Nothing touches the directory after this: another process may open it. */
   async #letGo(): Promise<void> {
+    await this.#rewriter.stopped();
     await this.#checkpointer?.idle();
     this.#writer.stop(new NaruError('STORAGE_ERROR', 'the log is closed'));
     await this.#writer.stopped();

@@ -20,7 +20,7 @@
  * files it found frames in before it builds on them.
  */
 import type { Disk, DiskFile } from '@naru/base';
-import { NaruError } from '@naru/protocol';
+import { DamagedFileError } from './damaged-file-error.ts';
 import { journalFileName, journalFileNumber } from './journal-files.ts';
 import type { FrameEntry, FrameHeader } from './journal-frame.ts';
 import {
@@ -52,6 +52,8 @@ export interface JournalScan {
   /** Where the next frame goes. */
   readonly end: JournalPlace;
 }
+
+export type FrameVisitor = (entries: FrameEntry[], location: FrameLocation) => void;
 
 /** An existing journal file, opened for reading, read through a window. */
 export class JournalFileReader {
@@ -112,20 +114,21 @@ export class JournalReader {
   /**
    * Finds the frames after `sequence`, whose frame ends at `place`.
    *
-   * @param visit gets the entries of each
+   * @param visit gets the entries of each, and where it stands
+   * @param mayHaveHoles frames were written without being durable: those beyond one that is missing count no more
    * @throws NaruError DATA_CORRUPT when a frame is damaged that had been durable
    */
-  async scan(sequence: number, place: JournalPlace, visit: (entries: FrameEntry[]) => void): Promise<JournalScan> {
+  async scan(sequence: number, place: JournalPlace, visit: FrameVisitor, mayHaveHoles = false): Promise<JournalScan> {
     const frames: FrameLocation[] = [];
     let end = place;
     for (let next = sequence + 1; ; next++) {
       const found = (await this.#frameAt(end, next)) ?? (await this.#frameAtBeginning(next));
       if (found === null) {
-        await this.#refuseDamage(end, next);
+        if (!mayHaveHoles) await this.#refuseDamage(end, next);
         return { frames, end };
       }
       frames.push(found);
-      visit(await this.entries(found));
+      visit(await this.entries(found), found);
       end = { fileNumber: found.fileNumber, position: found.position + alignUp(found.frameBytes) };
     }
   }
@@ -167,15 +170,47 @@ export class JournalReader {
   }
 
   async #refuseDamage(end: JournalPlace, sequence: number): Promise<void> {
+    const later = await this.findLater(end, sequence);
+    if (later === null) return;
+    const proof = `${journalFileName(later.fileNumber)} holds frame ${later.sequence} at byte ${later.position}`;
+    throw this.#corrupt(end, `frame ${sequence} is missing or damaged, although ${proof}`);
+  }
+
+  /** The intact frame with the lowest sequence from `sequence` on, after frames that end at `end`; null when there is none. */
+  async findLater(end: JournalPlace, sequence: number): Promise<FrameLocation | null> {
+    let lowest: FrameLocation | null = null;
     for (const file of this.#files.values()) {
       const from = await this.#suspectFrom(file, end, sequence);
       for (let at = from; at + FRAME_HEADER_BYTES <= file.sizeBytes; at += FRAME_ALIGNMENT) {
         const header = await this.#intactHeader(file, at, sequence);
-        if (header === null) continue;
-        const later = `${journalFileName(file.number)} holds frame ${header.sequence} at byte ${at}`;
-        throw this.#corrupt(end, `frame ${sequence} is missing or damaged, although ${later}`);
+        if (header === null || (lowest !== null && header.sequence >= lowest.sequence)) continue;
+        const frameBytes = FRAME_HEADER_BYTES + header.payloadBytes;
+        lowest = { fileNumber: file.number, position: at, sequence: header.sequence, frameBytes };
       }
     }
+    return lowest;
+  }
+
+  /** Every intact frame from `sequence` on, wherever it stands: what is left beyond a hole. */
+  async allFrom(sequence: number): Promise<FrameLocation[]> {
+    const found: FrameLocation[] = [];
+    for (const file of this.#files.values()) {
+      for (let position = 0; position + FRAME_HEADER_BYTES <= file.sizeBytes; position += FRAME_ALIGNMENT) {
+        const header = await this.#intactHeader(file, position, sequence);
+        if (header === null) continue;
+        const frameBytes = FRAME_HEADER_BYTES + header.payloadBytes;
+        found.push({ fileNumber: file.number, position, sequence: header.sequence, frameBytes });
+      }
+    }
+    return found;
+  }
+
+  /** Whether frame `sequence`, the one after `end`, was begun there: its header stands there, and perhaps not the rest. */
+  async wasBegun(end: JournalPlace, sequence: number): Promise<boolean> {
+    const file = this.#files.get(end.fileNumber);
+    if (file === undefined) return false;
+    const head = await file.bytes(end.position, FRAME_HEADER_BYTES);
+    return decodeFrameHeader(head, this.#journalId, file.number, end.position)?.sequence === sequence;
   }
 
   /**
@@ -188,8 +223,8 @@ export class JournalReader {
     return first !== null && first.sequence < sequence ? file.sizeBytes : 0;
   }
 
-  #corrupt(place: JournalPlace, what: string): NaruError {
+  #corrupt(place: JournalPlace, what: string): DamagedFileError {
     const path = `${this.#directory}/${journalFileName(place.fileNumber)}`;
-    return new NaruError('DATA_CORRUPT', `the journal is damaged: ${path}, byte ${place.position}: ${what}`);
+    return new DamagedFileError('the journal is', path, place.position, what);
   }
 }

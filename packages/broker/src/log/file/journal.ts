@@ -16,6 +16,7 @@ import { assert, toError } from '@naru/base';
 import type { JournalFile, JournalFiles } from './journal-files.ts';
 import type { JournalOperation } from './journal-frame.ts';
 import {
+  ENTRY,
   FRAME_ALIGNMENT,
   FRAME_ENTRY_BYTES,
   FRAME_HEADER_BYTES,
@@ -43,6 +44,8 @@ export interface JournalOptions<T extends JournalOperation> {
   readonly lastSequence: number;
   readonly limits: FileLogLimits;
   readonly clock: Clock;
+  /** Files are written without being durable at once. Default false. */
+  readonly unsynced?: boolean | undefined;
   readonly onDurable: (operations: readonly T[]) => void;
   /** The write failed, or {@link Journal.fail} was called; `operations` are all that were not durable. */
   readonly onFailure: (error: unknown, operations: readonly T[]) => void;
@@ -197,7 +200,17 @@ export class Journal<T extends JournalOperation> {
     target.lastSequence = this.#sequence;
     this.#cycles += 1;
     this.#writtenBytes += frameBytes;
+    if (this.#options.unsynced === true) await this.#syncWhenNeeded(operations);
     this.#commitMs += this.#options.clock.monotonicMs() - startMs;
+  }
+
+  /**
+   * Without durable frames: what cuts or removes files is durable all the same before that happens, so that a power cut takes back
+   * appends only, and never leaves files that no journal explains. And at most one file's frames are at risk.
+   */
+  async #syncWhenNeeded(operations: readonly T[]): Promise<void> {
+    const { files } = this.#options;
+    if (files.hasUnsynced || operations.some(({ type }) => type !== ENTRY.append)) await files.sync();
   }
 
   #encode(

@@ -1,5 +1,6 @@
 /** Every limit of the file engine, with its default, in one table. */
 import { assert } from '@naru/base';
+import { FRAME_ENTRY_BYTES, FRAME_HEADER_BYTES, alignUp } from './journal-frame.ts';
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -9,6 +10,13 @@ export interface FileLogLimits {
   readonly journalFileBytes: number;
   /** All journal files together; at least three files. Reaching it is `busy` until a checkpoint has freed some. */
   readonly journalBytes: number;
+  /**
+   * How long a journal file is kept after a checkpoint has made it superfluous, with the checkpoints from which it could be
+   * read; beside {@link journalBytes}. Should the newest checkpoint be damaged, an older one then serves.
+   */
+  readonly journalKeepMs: number;
+  /** Checkpoints that are kept with it. */
+  readonly keptCheckpoints: number;
   /** Record bytes that one append takes at most. */
   readonly maxAppendBytes: number;
   /** Operations that wait while a frame is being written are merged into the next one up to this many bytes. */
@@ -42,11 +50,23 @@ export interface FileLogLimits {
   readonly fullRetryMaxMs: number;
   /** Bytes that one read from segments returns at most (one larger batch is still returned). */
   readonly readBytes: number;
+  /** Bytes that all reads from segments under way may return together; further ones wait their turn. */
+  readonly readingBytes: number;
+  /** Compaction reads, changes and writes this much between two turns of the event loop. */
+  readonly rewriteChunkBytes: number;
+  /** Compaction syncs its output each time that it has grown by this much: no sync is so long that it holds up others. */
+  readonly rewriteSyncBytes: number;
+  /** Bytes of files that compaction replaced from which a checkpoint is due, which frees them. */
+  readonly supersededBytes: number;
+  /** How long closing waits for the last checkpoint while the disk is full. */
+  readonly closeMs: number;
 }
 
 export const DEFAULT_FILE_LOG_LIMITS: FileLogLimits = {
   journalFileBytes: 64 * MIB,
   journalBytes: 256 * MIB,
+  journalKeepMs: 0,
+  keptCheckpoints: 16,
   maxAppendBytes: 8 * MIB,
   mergedFrameBytes: 8 * MIB,
   pendingBytes: 64 * MIB,
@@ -64,6 +84,11 @@ export const DEFAULT_FILE_LOG_LIMITS: FileLogLimits = {
   fullRetryMs: 100,
   fullRetryMaxMs: 5_000,
   readBytes: 16 * MIB,
+  readingBytes: 64 * MIB,
+  rewriteChunkBytes: 1 * MIB,
+  rewriteSyncBytes: 16 * MIB,
+  supersededBytes: 256 * MIB,
+  closeMs: 10_000,
 };
 
 export function resolveFileLogLimits(limits: Partial<FileLogLimits> = {}): FileLogLimits {
@@ -71,4 +96,13 @@ export function resolveFileLogLimits(limits: Partial<FileLogLimits> = {}): FileL
   assert(resolved.journalFileBytes % 4096 === 0, 'journalFileBytes is a multiple of 4096');
   assert(resolved.journalBytes >= 3 * resolved.journalFileBytes, 'journalBytes allows at least three journal files');
   return resolved;
+}
+
+/** A batch is 61 bytes at least, so that an append's entry table is never larger than its batches. */
+const WORST_ENTRY_OVERHEAD = 2;
+
+/** Bytes of the largest journal frame that there can be. */
+export function largestFrameBytes({ maxAppendBytes, mergedFrameBytes }: FileLogLimits): number {
+  const largest = Math.max(maxAppendBytes * WORST_ENTRY_OVERHEAD, mergedFrameBytes);
+  return alignUp(largest + FRAME_HEADER_BYTES + FRAME_ENTRY_BYTES);
 }

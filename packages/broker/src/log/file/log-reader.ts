@@ -5,9 +5,11 @@
  */
 import type { PartitionKey } from '@naru/base';
 import { offsetOutOfRange, unknownPartition } from '../append-entry.ts';
+import type { BatchRun } from '../batch-run.ts';
 import type { StoredBatch } from '../log-store.ts';
 import { storageError } from './data-directory.ts';
 import type { PartitionLog } from './partition-log.ts';
+import type { Segment } from './segment.ts';
 import type { SegmentReader } from './segment-reader.ts';
 
 export class LogReader {
@@ -65,6 +67,42 @@ export class LogReader {
     }
   }
 
+  /** As LogStore.findBySize; exact. */
+  async findBySize(key: PartitionKey, maxBytes: number): Promise<number> {
+    for (;;) {
+      const log = this.#logs.get(key);
+      if (log === undefined) throw unknownPartition(key);
+      const { tail, tailStart } = log;
+      const index = tail.indexBySize(maxBytes);
+      if (index > 0 && tail.length > 0) return Math.max(log.logStartOffset, offsetAt(tail, index, log.endOffset));
+      const restBytes = maxBytes - tail.sizeBytes;
+      const tailFrom = offsetAt(tail, 0, log.endOffset);
+      if (tailStart <= log.logStartOffset) return log.logStartOffset;
+      const found = await whileSame(log, () => this.#findInFilesBySize(log, restBytes, tailStart));
+      if (found !== 'changed') return Math.max(log.logStartOffset, found ?? tailFrom);
+    }
+  }
+
+  /** Where the last `maxBytes` below `limitOffset` begin in the files; null when not even one batch of them fits. */
+  async #findInFilesBySize(log: PartitionLog, maxBytes: number, limitOffset: number): Promise<number | null> {
+    const { epoch } = log;
+    let found: number | null = null;
+    let restBytes = maxBytes;
+    for (let i = log.segments.length - 1; i >= 0 && log.epoch === epoch; i--) {
+      const segment = log.segments[i] as Segment;
+      if (segment.baseOffset >= limitOffset) continue;
+      const isWhole = log.segmentEnd(i) <= limitOffset && log.pendingCut === Infinity;
+      const end = isWhole ? segment.sizeBytes : await this.#segments.positionOf(segment, limitOffset);
+      if (end > restBytes) {
+        const first = await this.#segments.batchAt(segment, end - restBytes);
+        return first !== null && first.position < end ? first.baseOffset : found;
+      }
+      found = segment.baseOffset;
+      restBytes -= end;
+    }
+    return found;
+  }
+
   async #readFiles(log: PartitionLog, from: number, maxBytes: number, limitOffset: number): Promise<StoredBatch[]> {
     for (let offset = from; ;) {
       if (log.deleted) throw unknownPartition(log.key);
@@ -84,6 +122,10 @@ export class LogReader {
       else return withTail(batches, log, filesEnd, maxBytes, limitOffset);
     }
   }
+}
+
+function offsetAt(tail: BatchRun, index: number, endOffset: number): number {
+  return index < tail.length ? tail.at(index).baseOffset : endOffset;
 }
 
 /** What `use` finds, unless what it looked at was truncated or removed meanwhile: then the caller asks again. */

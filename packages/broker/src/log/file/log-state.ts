@@ -34,8 +34,9 @@ export class LogState {
 
   append(log: PartitionLog, batch: StoredBatch): void {
     const before = log.unwrittenBytes;
+    const tailBytes = log.tail.sizeBytes;
     log.append(batch);
-    this.#cache.noteAppend(log, batch.records.length);
+    if (log.tail.sizeBytes !== tailBytes) this.#cache.noteAppend(log, batch.records.length);
     if (log.unwrittenBytes === before) return;
     this.#writer.adjustUnwritten(batch.records.length);
     this.#writer.enqueue(log);

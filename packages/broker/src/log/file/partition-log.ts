@@ -10,9 +10,9 @@
  * - Readers go to the files only below `tailStart`, so they never meet what a pending cut has yet to remove.
  */
 import type { PartitionKey } from '@naru/base';
-import { assert } from '@naru/base';
+import { checkAppendEntry } from '../append-entry.ts';
 import { BatchRun } from '../batch-run.ts';
-import type { PartitionInfo, StoredBatch } from '../log-store.ts';
+import type { AppendEntry, PartitionInfo, StoredBatch } from '../log-store.ts';
 import { keyToBytes } from './byte-fields.ts';
 import type { CheckpointPartition } from './checkpoint.ts';
 import type { Segment } from './segment.ts';
@@ -42,6 +42,14 @@ export class PartitionLog {
   unwrittenBytes = 0;
   /** The files are to be cut to this offset; Infinity when they are not. */
   pendingCut = Infinity;
+  /** Everything below was compacted, as far as it is in segments. Below the log start offset when nothing was. */
+  cleanEnd: number;
+  /** The lowest truncate since the present rewrite began: what that made of offsets beyond is thrown away. */
+  rewriteCut = Infinity;
+  /** Replaced by compaction, still on disk: the newest durable checkpoint may list them. */
+  readonly superseded = new Set<Segment>();
+  /** Of the next segment that may not have the plain name. */
+  nextGeneration = 1;
   directoryReady = false;
   /** The segment writer has it in its queue. */
   queued = false;
@@ -60,6 +68,7 @@ export class PartitionLog {
     this.submittedEnd = endOffset;
     this.tailStart = endOffset;
     this.writtenEnd = endOffset;
+    this.cleanEnd = logStartOffset;
   }
 
   info(): PartitionInfo {
@@ -68,15 +77,20 @@ export class PartitionLog {
   }
 
   append(batch: StoredBatch): void {
-    this.tail.push(batch);
     this.endOffset = batch.lastOffset + 1;
+    if (batch.lastOffset < this.cleanEnd) {
+      // Replayed, and compacted in its segment before the checkpoint was written: readers are to see that.
+      this.tailStart = this.endOffset;
+      return;
+    }
+    this.tail.push(batch);
     if (batch.lastOffset >= this.writtenEnd) this.unwrittenBytes += batch.records.length;
   }
 
+  /** A batch that holds `endOffset` inside goes too: replay can meet one that compaction had removed before the truncate. */
   truncate(endOffset: number): void {
     this.epoch += 1;
     for (let last = this.tail.last(); last !== undefined && last.lastOffset >= endOffset; last = this.tail.last()) {
-      assert(last.baseOffset >= endOffset, `a batch of ${this.key} holds offset ${endOffset} inside`);
       this.tail.pop();
       if (last.lastOffset >= this.writtenEnd) this.unwrittenBytes -= last.records.length;
     }
@@ -85,6 +99,8 @@ export class PartitionLog {
     this.endOffset = Math.min(this.endOffset, endOffset);
     this.tailStart = Math.min(this.tailStart, endOffset);
     this.writtenEnd = Math.min(this.writtenEnd, endOffset);
+    this.cleanEnd = Math.min(this.cleanEnd, endOffset);
+    this.rewriteCut = Math.min(this.rewriteCut, endOffset);
   }
 
   deleteBefore(offset: number): void {
@@ -131,6 +147,11 @@ export class PartitionLog {
     return this.segments[index + 1]?.baseOffset ?? this.writtenEnd;
   }
 
+  /** A generation that no segment of the partition has, nor any file beside them. */
+  takeGeneration(): number {
+    return this.nextGeneration++;
+  }
+
   /** How many of the first segments lie wholly below the log start offset. */
   expiredSegments(): number {
     let count = 0;
@@ -142,7 +163,26 @@ export class PartitionLog {
   checkpointState(logStartOffset: number, endOffset: number): CheckpointPartition {
     // What lies below the log start offset is being removed.
     const segments = this.segments.slice(this.expiredSegments()).map((segment) => segment.state());
-    return { key: this.key, logStartOffset, endOffset, fileEndOffset: this.writtenEnd, segments };
+    const ends = { endOffset, fileEndOffset: this.writtenEnd, cleanEndOffset: this.cleanEnd };
+    return { key: this.key, logStartOffset, ...ends, segments };
+  }
+}
+
+/** Checks every batch against its partition, and only then counts them as submitted: bad ones leave nothing behind. */
+export function submitBatches(entries: readonly AppendEntry[], logs: readonly PartitionLog[]): void {
+  let checked = 0;
+  const ends: number[] = [];
+  try {
+    for (; checked < entries.length; checked++) {
+      const entry = entries[checked] as AppendEntry;
+      const log = logs[checked] as PartitionLog;
+      checkAppendEntry(entry, log.submittedEnd);
+      ends.push(log.submittedEnd);
+      log.submittedEnd = entry.lastOffset + 1;
+    }
+  } catch (error) {
+    while (checked-- > 0) (logs[checked] as PartitionLog).submittedEnd = ends[checked] as number;
+    throw error;
   }
 }
 

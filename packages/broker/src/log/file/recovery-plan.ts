@@ -7,7 +7,11 @@
  * is refused with DATA_CORRUPT and nothing is changed.
  *
  * A partition's files are cut to the checkpoint's physical end, or to the lowest later truncate if that is lower:
- * everything beyond is in the journal and is written again. (Below that truncate the files were never rewritten.)
+ * everything beyond is in the journal and is written again. (Nothing is appended to a file that was cut, until a checkpoint
+ * lists it as it is: up to the size in the checkpoint, a file holds what it held then, or ends at a truncate's place.)
+ *
+ * Of compaction the journal says nothing, and the plan needs nothing: files that replaced others since the checkpoint are not
+ * on its list and go, those that they replaced are there, whole, whatever was done to their successors.
  */
 import type { Disk, Logger, PartitionKey } from '@naru/base';
 
@@ -17,8 +21,11 @@ import type { FrameEntry } from './journal-frame.ts';
 import { ENTRY } from './journal-frame.ts';
 import type { FileLogLimits } from './limits.ts';
 import { PartitionLog, partitionDirectoryName } from './partition-log.ts';
-import { Segment, damaged, segmentBaseOffset, segmentName } from './segment.ts';
+import { Segment, damaged, segmentBaseOffset, segmentGeneration, segmentName } from './segment.ts';
 import { positionInFile } from './segment-reader.ts';
+
+/** Partitions whose files are looked at together. */
+const PLANNED_AT_ONCE = 32;
 
 interface PartitionHistory {
   lowestTruncate: number;
@@ -62,7 +69,7 @@ export interface PlannedPartition {
 export class RecoveryPlan {
   readonly partitions: PlannedPartition[] = [];
   /** Partitions from whose directories files are removed: the next checkpoint makes that durable. */
-  readonly cleaned: PartitionLog[] = [];
+  readonly cleaned = new Set<PartitionLog>();
   readonly #changes: (() => Promise<void>)[] = [];
   readonly #disk: Disk;
   readonly #segmentsDirectory: string;
@@ -79,11 +86,8 @@ export class RecoveryPlan {
   /** @throws NaruError DATA_CORRUPT */
   async make(partitions: readonly CheckpointPartition[], logger: Logger): Promise<void> {
     const present = new Set(await this.#disk.list(this.#segmentsDirectory));
-    for (const partition of partitions) {
-      const directory = partitionDirectoryName(partition.key);
-      this.partitions.push(await this.#planPartition(partition, present.has(directory)));
-      present.delete(directory);
-    }
+    await this.#planAll(partitions, present);
+    for (const { key } of partitions) present.delete(partitionDirectoryName(key));
     for (const key of this.#history.created) {
       const directory = partitionDirectoryName(key);
       // Created after the checkpoint: the journal has all of it.
@@ -92,6 +96,21 @@ export class RecoveryPlan {
     // Before a checkpoint is written, directories of deleted partitions are gone for good. So nothing explains these.
     for (const directory of present)
       logger.warn({ directory }, 'a directory among the segments belongs to no partition');
+  }
+
+  /** Several at a time: with a thousand partitions it is the waiting for the disk that takes long. */
+  async #planAll(partitions: readonly CheckpointPartition[], present: ReadonlySet<string>): Promise<void> {
+    let next = 0;
+    const planned: PlannedPartition[] = [];
+    const plan = async (): Promise<void> => {
+      while (next < partitions.length) {
+        const index = next++;
+        const partition = partitions[index] as CheckpointPartition;
+        planned[index] = await this.#planPartition(partition, present.has(partitionDirectoryName(partition.key)));
+      }
+    };
+    await Promise.all(Array.from({ length: PLANNED_AT_ONCE }, plan));
+    this.partitions.push(...planned);
   }
 
   /** Makes the files what the plan says. */
@@ -110,6 +129,7 @@ export class RecoveryPlan {
     }
     const cut = Math.min(fileEndOffset, history.lowestTruncate);
     log.writtenEnd = cut;
+    log.cleanEnd = Math.min(partition.cleanEndOffset, cut);
     log.directoryReady = present;
     await this.#planSegments(partition, log, cut);
     if (cut >= endOffset) return { log, heldUntil: Infinity };
@@ -126,14 +146,16 @@ export class RecoveryPlan {
     const kept = partition.segments.filter((segment) => segment.baseOffset < cut);
     for (const [i, state] of kept.entries()) {
       const end = kept[i + 1]?.baseOffset ?? cut;
-      if (!names.includes(`${segmentName(state.baseOffset)}.log`)) {
+      if (!names.includes(`${segmentName(state)}.log`)) {
         if (end <= expiredBelow) continue;
-        const path = `${log.directory}/${segmentName(state.baseOffset)}.log`;
+        const path = `${log.directory}/${segmentName(state)}.log`;
         throw damaged(path, 0, `the file is missing; it holds offsets ${state.baseOffset} to ${end - 1}`);
       }
       const isLast = i === kept.length - 1;
       const segment = isLast ? await this.#planLastSegment(log, state, cut, partition) : this.#segment(log, state);
       segment.sealed = !isLast;
+      // Cut, or compacted whole: what is appended goes into another file.
+      segment.closed = !isLast || cut < partition.fileEndOffset || log.cleanEnd >= cut;
       log.segments.push(segment);
       log.segmentBytes += segment.sizeBytes;
     }
@@ -150,7 +172,7 @@ export class RecoveryPlan {
     cut: number,
     partition: CheckpointPartition,
   ): Promise<Segment> {
-    const path = `${log.directory}/${segmentName(state.baseOffset)}.log`;
+    const path = `${log.directory}/${segmentName(state)}.log`;
     const file = await this.#disk.open(path, 'read');
     try {
       const size = await file.size();
@@ -166,16 +188,19 @@ export class RecoveryPlan {
 
   /** Files that are not part of the partition any more, or not yet: the checkpoint's list is complete. */
   #planLeftovers(log: PartitionLog, names: readonly string[]): void {
-    const bases = new Set(log.segments.map((segment) => segment.baseOffset));
-    const lastBase = log.segments.at(-1)?.baseOffset;
-    for (const name of names) {
-      const base = segmentBaseOffset(name);
-      if (base === null) continue;
+    const needed = new Set<string>();
+    const last = log.segments.at(-1);
+    for (const segment of log.segments) {
+      needed.add(`${segmentName(segment)}.log`);
       // The last segment is open again; an index of it is from a later time.
-      const needed = bases.has(base) && !(base === lastBase && name.endsWith('.index'));
-      if (needed) continue;
+      if (segment !== last) needed.add(`${segmentName(segment)}.index`);
+      log.nextGeneration = Math.max(log.nextGeneration, segment.generation + 1);
+    }
+    for (const name of names) {
+      log.nextGeneration = Math.max(log.nextGeneration, (segmentGeneration(name) ?? 0) + 1);
+      if (segmentBaseOffset(name) === null || needed.has(name)) continue;
       this.#changes.push(() => this.#disk.remove(`${log.directory}/${name}`));
-      if (this.cleaned.at(-1) !== log) this.cleaned.push(log);
+      this.cleaned.add(log);
     }
   }
 

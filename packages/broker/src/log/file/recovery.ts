@@ -13,11 +13,11 @@ import type { RecoveryVisitor } from '../log-store.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { findCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import type { DataPaths } from './data-directory.ts';
-import { prepareDataDirectory, readCleanMark } from './data-directory.ts';
-import type { JournalFile } from './journal-files.ts';
+import { prepareDataDirectory, readCleanMark, readUnsyncedMark } from './data-directory.ts';
+import type { AdoptedJournalFiles, JournalFile } from './journal-files.ts';
 import { journalFileName } from './journal-files.ts';
 import type { FrameEntry } from './journal-frame.ts';
-import { ENTRY, alignUp } from './journal-frame.ts';
+import { ENTRY, FRAME_HEADER_BYTES, alignUp } from './journal-frame.ts';
 import type { JournalScan } from './journal-recovery.ts';
 import { JournalReader } from './journal-recovery.ts';
 import type { FileLogLimits } from './limits.ts';
@@ -26,11 +26,15 @@ import { JournalHistory, RecoveryPlan, corruptReplay } from './recovery-plan.ts'
 import type { SegmentWriter } from './segment-writer.ts';
 
 const JOURNAL_ID_BYTES = 8;
+/** In place of a frame's header. */
+const BLANK = new Uint8Array(FRAME_HEADER_BYTES);
 
 export interface RecoveryContext {
   readonly disk: Disk;
   readonly paths: DataPaths;
   readonly limits: FileLogLimits;
+  /** How journal files are opened for frames. */
+  readonly journalMode: 'write' | 'write-dsync';
   readonly logger: Logger;
   readonly randomBytes: (length: number) => Uint8Array;
 }
@@ -43,6 +47,8 @@ export interface FoundLog {
   readonly plan: RecoveryPlan;
   /** Whether it is true or not: it is removed before anything is written. */
   readonly hasCleanMark: boolean;
+  /** The journal was written without being durable at once. */
+  readonly isUnsynced: boolean;
 }
 
 /** @throws NaruError DATA_CORRUPT, DATA_DIRECTORY_VERSION; nothing was changed then */
@@ -52,16 +58,22 @@ export async function findLog(context: RecoveryContext): Promise<FoundLog> {
   const { checkpoint, mustReach } = await findOrBegin(context);
   const cleanMark = await readCleanMark(disk, paths);
   const clean = mustReach === 0 && cleanMark === checkpoint.sequence;
+  const isUnsynced = await readUnsyncedMark(disk, paths);
   const reader = await JournalReader.open(disk, paths.journal, checkpoint.journalId);
   try {
     const history = new JournalHistory();
     const scan = clean
       ? { frames: [], end: checkpoint.journalPlace }
-      : await reader.scan(checkpoint.sequence, checkpoint.journalPlace, (entries) => history.visit(entries));
+      : await reader.scan(
+          checkpoint.sequence,
+          checkpoint.journalPlace,
+          (entries) => history.visit(entries),
+          isUnsynced,
+        );
     if (checkpoint.sequence + scan.frames.length < mustReach) throw newestDamaged(paths, mustReach);
     const plan = new RecoveryPlan(disk, paths.segments, limits, history);
     await plan.make(checkpoint.partitions, logger);
-    return { checkpoint, reader, scan, plan, hasCleanMark: cleanMark !== null };
+    return { checkpoint, reader, scan, plan, hasCleanMark: cleanMark !== null, isUnsynced };
   } catch (error) {
     await reader.close();
     throw error;
@@ -97,10 +109,12 @@ function newestDamaged(paths: DataPaths, sequence: number): NaruError {
 
 /** Sorts the journal's files by what can be done with them, and makes sure that what recovery goes by is durable. */
 export async function adoptJournalFiles(
-  { disk, paths, limits }: RecoveryContext,
-  { reader, scan, checkpoint }: FoundLog,
-): Promise<{ current: JournalFile | null; full: JournalFile[]; free: JournalFile[]; nextNumber: number }> {
+  context: RecoveryContext,
+  { reader, scan, checkpoint, isUnsynced }: FoundLog,
+): Promise<AdoptedJournalFiles> {
+  const { disk, paths, limits } = context;
   await disk.syncDirectory(paths.checkpoint);
+  if (isUnsynced) await forgetBeyondHole(context, reader, checkpoint.sequence + scan.frames.length);
   const lastSequences = new Map<number, number>();
   for (const frame of scan.frames) lastSequences.set(frame.fileNumber, frame.sequence);
   const files = new Map<number, JournalFile>();
@@ -116,7 +130,7 @@ export async function adoptJournalFiles(
       await disk.remove(path);
       continue;
     }
-    const file = await disk.open(path, 'write-dsync');
+    const file = await disk.open(path, context.journalMode);
     // A killed process leaves frames and zeros in the page cache that no power cut would spare.
     await file.sync();
     const state = { number, file, sizeBytes, position: isCurrent ? scan.end.position : sizeBytes, lastSequence: 0 };
@@ -130,7 +144,34 @@ export async function adoptJournalFiles(
   for (const number of lastSequences.keys()) {
     if (number !== scan.end.fileNumber) full.push(files.get(number) as JournalFile);
   }
-  return { current, full, free, nextNumber };
+  return { current, full, free, nextNumber, checkpointSequence: checkpoint.sequence };
+}
+
+/**
+ * Blanks what is left of frames after the last that counts: their sequences are given again, and one of them could happen to
+ * stand where the new ones end.
+ */
+async function forgetBeyondHole(
+  { disk, paths, logger }: RecoveryContext,
+  reader: JournalReader,
+  lastSequence: number,
+): Promise<void> {
+  const lost = await reader.allFrom(lastSequence + 1);
+  if (lost.length > 0) {
+    logger.warn(
+      { frames: lost.length },
+      'the journal has a hole: what was stored after it is lost, as it was not synced',
+    );
+  }
+  for (const { fileNumber, position } of lost) {
+    const file = await disk.open(`${paths.journal}/${journalFileName(fileNumber)}`, 'write');
+    try {
+      await file.write([BLANK], position);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  }
 }
 
 /** Journal bytes after the checkpoint. */

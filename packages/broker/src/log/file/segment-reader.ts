@@ -7,15 +7,17 @@
  */
 import type { Disk, DiskFile } from '@naru/base';
 import { diskErrorCode } from '@naru/base';
-import { isNaruError } from '@naru/protocol';
 import { BATCH_HEADER_BYTES } from '@naru/protocol/batch';
 import type { StoredBatch } from '../log-store.ts';
 import { readWholeFile } from './checkpoint.ts';
 import type { HandleCache } from './handle-cache.ts';
 import type { FileLogLimits } from './limits.ts';
 import type { PartitionLog } from './partition-log.ts';
+import { ReadBudget } from './read-budget.ts';
 import type { Segment, StoredHeader } from './segment.ts';
-import { checkedBatch, damaged, readStoredHeader, walkBatches } from './segment.ts';
+import { batchOrDamage, checkedBatch, damaged, readStoredHeader, walkBatches } from './segment.ts';
+import { isIntact, nextIntactBatch, walkAroundRot } from './segment-rot.ts';
+import { DamagedFileError } from './damaged-file-error.ts';
 import { NO_TIMESTAMP, SparseIndex } from './sparse-index.ts';
 
 /** What one read looks for. */
@@ -33,12 +35,30 @@ interface Parsed {
   readonly consumed: number;
   /** Bytes that the batch after them needs; 0 when the limit was reached. */
   readonly needed: number;
+  /** Position of the last batch that was passed, in the file; null when there was none. */
+  readonly lastAt: number | null;
+}
+
+/** What looking for a time came to in one segment. */
+interface Seen {
+  found: StoredHeader | null;
+  /** The first batch that is not to be looked at, by its header. */
+  beyond: StoredHeader | null;
+  /** Damage right before the end of the search: it may be what is looked for. */
+  rot: DamagedFileError | null;
+}
+
+/** The first thing that one read looks for is damaged. */
+interface Rotten {
+  readonly damage: DamagedFileError;
+  readonly lastAt: number | null;
 }
 
 export class SegmentReader {
   readonly #disk: Disk;
   readonly #handles: HandleCache;
   readonly #limits: FileLogLimits;
+  readonly #budget: ReadBudget;
   /** Closed segments whose index is loaded, in order of use. */
   readonly #loaded = new Set<Segment>();
 
@@ -46,6 +66,7 @@ export class SegmentReader {
     this.#disk = disk;
     this.#handles = handles;
     this.#limits = limits;
+    this.#budget = new ReadBudget(limits.readingBytes);
   }
 
   /** Batches from the one that holds `offset` (or the next) on, with lastOffset below `limitOffset`. */
@@ -76,12 +97,27 @@ export class SegmentReader {
     return null;
   }
 
-  /** Position of the first batch of `segment` that is at `offset` or beyond it; its size when there is none. */
+  /** Position of the first batch of `segment` that holds `offset` or is beyond it; its size when there is none. */
   async positionOf(segment: Segment, offset: number): Promise<number> {
     await this.ensureIndex(segment);
     return this.#handles.withFile(segment.logPath, 'read', (file) =>
       positionInFile(file, segment.logPath, segment.index.positionOfOffset(offset), segment.sizeBytes, offset),
     );
+  }
+
+  /** Offset and position of the first batch of `segment` at `position` or beyond it; null when there is none. */
+  async batchAt(segment: Segment, position: number): Promise<{ baseOffset: number; position: number } | null> {
+    await this.ensureIndex(segment);
+    const from = segment.index.positionBefore(position);
+    return this.#handles.withFile(segment.logPath, 'read', async (file) => {
+      let found: StoredHeader | null = null;
+      await walkAroundRot(file, segment.logPath, from, segment.sizeBytes, (header) => {
+        if (header.position < position) return undefined;
+        found = header;
+        return false;
+      });
+      return found;
+    });
   }
 
   /** A segment was closed: its index, which is in memory, counts from now on. */
@@ -97,21 +133,32 @@ export class SegmentReader {
     await this.ensureIndex(segment);
     const end = segment.sizeBytes;
     let at = segment.index.positionOfOffset(wanted.offset);
+    let lastAt = at - 1;
     let length = wanted.maxBytes + this.#limits.indexIntervalBytes;
-    return this.#handles.withFile(segment.logPath, 'read', async (file) => {
-      while (at < end) {
-        const bytes = Buffer.allocUnsafeSlow(Math.min(Math.max(length, BATCH_HEADER_BYTES), end - at));
-        const read = await file.read(bytes, at);
-        if (read < bytes.length) throw damaged(segment.logPath, at + read, 'the file ends before its batches do');
-        const parsed = parse(bytes, at, segment.logPath, wanted);
-        if (parsed.batches.length > 0 || parsed.needed === 0) return parsed.batches;
-        at += parsed.consumed;
-        if (at < end && at + parsed.needed > end)
-          throw damaged(segment.logPath, at, 'no whole record batch begins here');
-        length = Math.max(parsed.needed, wanted.maxBytes);
-      }
-      return [];
-    });
+    return this.#budget.use(Math.min(length, end), () =>
+      this.#handles.withFile(segment.logPath, 'read', async (file) => {
+        while (at < end) {
+          const bytes = Buffer.allocUnsafeSlow(Math.min(Math.max(length, BATCH_HEADER_BYTES), end - at));
+          const read = await file.read(bytes, at);
+          if (read < bytes.length) throw damaged(segment.logPath, at + read, 'the file ends before its batches do');
+          const parsed = parse(bytes, at, segment.logPath, wanted);
+          if ('damage' in parsed) {
+            at = await behindRot(file, parsed.damage, parsed.lastAt ?? lastAt, end, wanted.offset);
+            continue;
+          }
+          lastAt = parsed.lastAt ?? lastAt;
+          if (parsed.batches.length > 0 || parsed.needed === 0) return parsed.batches;
+          at += parsed.consumed;
+          if (at < end && at + parsed.needed > end) {
+            const damage = damaged(segment.logPath, at, 'no whole record batch begins here');
+            at = await behindRot(file, damage, lastAt, end, wanted.offset);
+            continue;
+          }
+          length = Math.max(parsed.needed, wanted.maxBytes);
+        }
+        return [];
+      }),
+    );
   }
 
   async #findInSegment(
@@ -124,14 +171,27 @@ export class SegmentReader {
     const { index } = segment;
     const start = Math.max(index.positionOfTimestamp(timestampMs), index.positionOfOffset(from));
     return this.#handles.withFile(segment.logPath, 'read', async (file) => {
-      let found: StoredHeader | null = null;
-      await walkBatches(file, segment.logPath, start, segment.sizeBytes, (header) => {
-        if (header.lastOffset >= limitOffset) return false;
-        if (header.lastOffset < from || header.maxTimestampMs < timestampMs) return undefined;
-        found = header;
-        return false;
-      });
-      return found === null ? null : await readBatch(file, found, segment.logPath);
+      const seen: Seen = { found: null, beyond: null, rot: null };
+      const visit = (header: StoredHeader): boolean | undefined => {
+        if (header.lastOffset >= limitOffset) seen.beyond = header;
+        else if (header.lastOffset >= from && header.maxTimestampMs >= timestampMs) seen.found = header;
+        else seen.rot = null;
+        return seen.beyond === null && seen.found === null ? undefined : false;
+      };
+      for (let at = start; ;) {
+        await walkAroundRot(file, segment.logPath, at, segment.sizeBytes, visit, (damage) => {
+          seen.rot = damage;
+        });
+        const { beyond } = seen;
+        if (beyond === null || (await isIntact(file, beyond))) break;
+        seen.beyond = null;
+        seen.rot = damaged(segment.logPath, beyond.position, 'the batch does not match its checksum');
+        const next = await nextIntactBatch(file, beyond.position + 1, segment.sizeBytes);
+        if (next === null) break;
+        at = next.position;
+      }
+      if (seen.rot !== null) throw seen.rot;
+      return seen.found === null ? null : await readBatch(file, seen.found, segment.logPath);
     });
   }
 
@@ -169,18 +229,24 @@ export class SegmentReader {
     }
     const before = new SparseIndex(this.#limits.indexIntervalBytes);
     let maxTimestampMs = NO_TIMESTAMP;
-    try {
-      await this.#handles.withFile(segment.logPath, 'read', (file) =>
-        walkBatches(file, segment.logPath, 0, upTo, (header) => {
+    // A read that comes to a damaged place meets it again; what lies before it and behind it stays readable.
+    await this.#handles.withFile(segment.logPath, 'read', (file) =>
+      walkAroundRot(
+        file,
+        segment.logPath,
+        0,
+        upTo,
+        (header) => {
           before.note(header.baseOffset, header.position, maxTimestampMs);
           maxTimestampMs = Math.max(maxTimestampMs, header.maxTimestampMs);
           return undefined;
-        }),
-      );
-    } catch (error) {
-      // A read that comes to the damaged place meets it again; what lies before stays readable.
-      if (!isNaruError(error, 'DATA_CORRUPT')) throw error;
-    }
+        },
+        () => {
+          // Nobody knows what times are there: who looks for a time has to come past it.
+          maxTimestampMs = Number.MAX_SAFE_INTEGER;
+        },
+      ),
+    );
     if (segment.indexedFrom !== upTo) return;
     segment.index.prepend(before, maxTimestampMs);
     segment.indexedFrom = 0;
@@ -198,8 +264,8 @@ export class SegmentReader {
 }
 
 /**
- * Position, from `from` on, of the first batch at `offset` or beyond it; `to` when there is none. Bytes after the batch that
- * ends right before `offset` are not looked at: after a crash they may be anything.
+ * Position, from `from` on, of the first batch that holds `offset` or is beyond it; `to` when there is none. Bytes after the
+ * batch that ends right before `offset` are not looked at: after a crash they may be anything.
  */
 export async function positionInFile(
   file: DiskFile,
@@ -211,7 +277,7 @@ export async function positionInFile(
   let position = to;
   await walkBatches(file, path, from, to, (header) => {
     if (header.lastOffset + 1 < offset) return undefined;
-    position = header.baseOffset >= offset ? header.position : header.position + header.sizeBytes;
+    position = header.lastOffset >= offset ? header.position : header.position + header.sizeBytes;
     return false;
   });
   return position;
@@ -224,24 +290,53 @@ async function readBatch(file: DiskFile, header: StoredHeader, path: string): Pr
   return checkedBatch(bytes, 0, header, path);
 }
 
-/** Takes the batches out of `bytes`, which stand at `position` in the file and begin with a batch. */
-function parse(bytes: Uint8Array, position: number, path: string, wanted: Wanted): Parsed {
+/**
+ * Position of the next whole batch behind `damage`, when that is no later than `offset`; otherwise the damage is thrown.
+ *
+ * @param lastAt where the batch before it begins, which may be what is damaged: its size led here
+ */
+async function behindRot(
+  file: DiskFile,
+  damage: DamagedFileError,
+  lastAt: number,
+  end: number,
+  offset: number,
+): Promise<number> {
+  const next = await nextIntactBatch(file, lastAt + 1, end);
+  if (next === null || next.baseOffset > offset) throw damage;
+  return next.position;
+}
+
+/**
+ * Takes the batches out of `bytes`, which stand at `position` in the file and begin with a batch: those before the first
+ * damage, or else the damage.
+ */
+function parse(bytes: Uint8Array, position: number, path: string, wanted: Wanted): Parsed | Rotten {
   const batches: StoredBatch[] = [];
+  let lastAt: number | null = null;
   let total = 0;
   for (let at = 0; ;) {
-    if (bytes.length - at < BATCH_HEADER_BYTES) return { batches, consumed: at, needed: BATCH_HEADER_BYTES };
+    if (bytes.length - at < BATCH_HEADER_BYTES) return { batches, lastAt, consumed: at, needed: BATCH_HEADER_BYTES };
     const header = readStoredHeader(bytes, at, position + at);
     if (header === null) {
-      if (batches.length > 0) return { batches, consumed: at, needed: 0 };
-      throw damaged(path, position + at, 'no record batch begins here');
+      if (batches.length > 0) return { batches, lastAt, consumed: at, needed: 0 };
+      return { damage: damaged(path, position + at, 'no record batch begins here'), lastAt };
     }
-    if (header.lastOffset >= wanted.limitOffset) return { batches, consumed: at, needed: 0 };
-    if (at + header.sizeBytes > bytes.length) return { batches, consumed: at, needed: header.sizeBytes };
+    const isBeyond = header.lastOffset >= wanted.limitOffset;
+    if (isBeyond && batches.length > 0) return { batches, lastAt, consumed: at, needed: 0 };
+    if (at + header.sizeBytes > bytes.length) return { batches, lastAt, consumed: at, needed: header.sizeBytes };
     if (header.lastOffset >= wanted.offset) {
-      if (batches.length > 0 && total + header.sizeBytes > wanted.maxBytes) return { batches, consumed: at, needed: 0 };
-      batches.push(checkedBatch(bytes, at, header, path));
+      const isEnough = batches.length > 0 && total + header.sizeBytes > wanted.maxBytes;
+      const batch = isEnough ? null : batchOrDamage(bytes, at, header, path);
+      if (batch instanceof DamagedFileError && batches.length === 0)
+        return { damage: batch, lastAt: lastAt ?? position + at };
+      // A header that says that the limit is reached was checked like any other: all that follows would be passed over.
+      if (batch === null || batch instanceof DamagedFileError || isBeyond)
+        return { batches, lastAt, consumed: at, needed: 0 };
+      batches.push(batch);
       total += header.sizeBytes;
     }
+    lastAt = position + at;
     at += header.sizeBytes;
   }
 }

@@ -3,10 +3,13 @@
  *
  * Owns every change of segment files while the store is open: one loop, one step at a time, so that a file's writes, cuts
  * and removal never run into each other. Nothing is synced here (closed segments' indexes apart); a checkpoint does that.
+ * Others who change the files of a partition (compaction) do it between two steps.
  *
  * Invariants:
  * - Every file write is at an absolute position that advances only when it succeeded; so a failed one is simply repeated.
- * - A full disk stalls the loop, which tries again with back-off; any other failure takes the store offline.
+ * - A full disk stalls the loop, which tries again with back-off; what needs no space, and may give some back, is done
+ *   meanwhile. Any other failure takes the store offline.
+ * - Nothing is appended to a file that was cut: recovery relies on what is below the cut (RecoveryPlan).
  */
 import type { Clock, Disk, DiskFile, Logger, TimerHandle, Timers } from '@naru/base';
 import { diskErrorCode } from '@naru/base';
@@ -30,6 +33,13 @@ export interface SegmentWriterOptions {
   readonly onFailure: (error: unknown) => void;
 }
 
+/** Work of others on a partition's files, between two steps. */
+interface Task {
+  readonly work: () => Promise<void>;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
 interface Waiter {
   readonly condition: () => boolean;
   readonly resolve: () => void;
@@ -44,6 +54,8 @@ export class SegmentWriter {
   #stopWaiters: (() => void)[] = [];
   #stopped: Error | null = null;
   #waiters: Waiter[] = [];
+  readonly #tasks = new Map<PartitionLog, Task[]>();
+  #supersededBytes = 0;
   #unwrittenBytes = 0;
   #retryMs = 0;
   #pause: { readonly timer: TimerHandle; readonly end: () => void } | null = null;
@@ -101,12 +113,71 @@ export class SegmentWriter {
     });
   }
 
+  /**
+   * Runs `work` between two steps: nothing else touches the files of `log` meanwhile, nor any other's, so it is to be short.
+   * The partition may be deleted by then. Settles as `work` does.
+   */
+  between(log: PartitionLog, work: () => Promise<void>): Promise<void> {
+    if (this.#stopped !== null) return Promise.reject(this.#stopped);
+    return new Promise((resolve, reject) => {
+      const task = { work, resolve, reject };
+      const tasks = this.#tasks.get(log);
+      if (tasks === undefined) this.#tasks.set(log, [task]);
+      else tasks.push(task);
+      this.enqueue(log);
+      if (!this.stalled) this.#pause?.end();
+    });
+  }
+
+  /** Writes what is durable now, and closes the last segment, so that it takes no more batches. */
+  async seal(log: PartitionLog): Promise<void> {
+    const { endOffset } = log;
+    const isWritten = (): boolean =>
+      log.deleted || (log.pendingCut === Infinity && log.writtenEnd >= Math.min(endOffset, log.endOffset));
+    await this.waitFor(isWritten);
+    await this.between(log, async () => {
+      const last = log.segments.at(-1);
+      if (!log.deleted && last !== undefined && last.sizeBytes > 0) await this.#seal(log, last);
+    });
+  }
+
+  /** Removes files that compaction replaced, once no checkpoint lists them. */
+  async dispose(log: PartitionLog, segments: readonly Segment[]): Promise<void> {
+    await this.between(log, async () => {
+      // With the directory they are gone already; another partition of the name may be in it.
+      if (log.deleted) return;
+      for (const segment of segments) await this.#removeFiles(log, segment);
+      this.#forgetSuperseded(log, segments);
+    });
+  }
+
+  /** Bytes of files that compaction replaced and that wait for a checkpoint. */
+  get supersededBytes(): number {
+    return this.#supersededBytes;
+  }
+
+  /** `segments` are on the list of `log` no more, and on disk still. */
+  supersede(log: PartitionLog, segments: readonly Segment[]): void {
+    for (const segment of segments) {
+      log.superseded.add(segment);
+      this.#supersededBytes += segment.sizeBytes;
+    }
+  }
+
+  #forgetSuperseded(log: PartitionLog, segments: Iterable<Segment>): void {
+    for (const segment of segments) {
+      if (log.superseded.delete(segment)) this.#supersededBytes -= segment.sizeBytes;
+    }
+  }
+
   /** Stops after the present step. Whoever waits is rejected with `reason`. */
   stop(reason: Error): void {
     if (this.#stopped !== null) return;
     this.#stopped = reason;
     this.#pause?.end();
     for (const { reject } of this.#waiters.splice(0)) reject(reason);
+    for (const tasks of this.#tasks.values()) for (const { reject } of tasks) reject(reason);
+    this.#tasks.clear();
   }
 
   /** After {@link stop}: settles when the step under way is over. */
@@ -131,7 +202,7 @@ export class SegmentWriter {
       }
       this.#queue.shift();
       log.queued = false;
-      if (hasWork(log)) this.enqueue(log);
+      if (hasWork(log) || this.#tasks.has(log)) this.enqueue(log);
       this.#progress();
       if (this.#queue.length === 0) break;
     }
@@ -143,7 +214,8 @@ export class SegmentWriter {
   /** Lets a little data become more. */
   async #gather(): Promise<void> {
     const { limits } = this.#options;
-    if (this.#waiters.length > 0 || this.#unwrittenBytes >= limits.writeBehindBytes) return;
+    const isAwaited = this.#waiters.length > 0 || this.#tasks.size > 0;
+    if (isAwaited || this.#unwrittenBytes >= limits.writeBehindBytes) return;
     await this.#sleep(limits.writeBehindDelayMs);
   }
 
@@ -162,17 +234,24 @@ export class SegmentWriter {
 
   /** After a failed step: true when it is to be tried again. */
   async #survive(error: unknown): Promise<boolean> {
-    const code = diskErrorCode(error);
-    if (code !== 'ENOSPC' && code !== 'EDQUOT') {
-      if (this.#stopped === null) this.#options.onFailure(error);
-      return false;
-    }
     const { limits, logger } = this.#options;
-    this.#retryMs = Math.min(Math.max(this.#retryMs * 2, limits.fullRetryMs), limits.fullRetryMaxMs);
-    logger.warn({ code, retryMs: this.#retryMs }, 'no space to write segments');
-    this.#progress();
-    await this.#sleep(this.#retryMs);
-    return true;
+    for (let failure = error; ;) {
+      const code = diskErrorCode(failure);
+      if (code !== 'ENOSPC' && code !== 'EDQUOT') {
+        if (this.#stopped === null) this.#options.onFailure(failure);
+        return false;
+      }
+      this.#retryMs = Math.min(Math.max(this.#retryMs * 2, limits.fullRetryMs), limits.fullRetryMaxMs);
+      logger.warn({ code, retryMs: this.#retryMs }, 'no space to write segments');
+      this.#progress();
+      await this.#sleep(this.#retryMs);
+      try {
+        await this.#tidyAll();
+        return true;
+      } catch (again) {
+        failure = again;
+      }
+    }
   }
 
   #progress(): void {
@@ -186,25 +265,44 @@ export class SegmentWriter {
   }
 
   async #step(log: PartitionLog): Promise<void> {
-    if (log.deleted) return this.#erase(log);
-    if (log.pendingCut !== Infinity) await this.#cut(log);
-    await this.#removeExpired(log);
+    await this.#tidy(log);
     if (!log.deleted && log.pendingCut === Infinity) await this.#writeChunk(log);
     // At once, not in its next turn: a partition of the same name may already wait behind it.
     if (log.deleted) await this.#erase(log);
   }
 
+  /** Everything that needs no space. */
+  async #tidy(log: PartitionLog): Promise<void> {
+    if (!log.deleted && log.pendingCut !== Infinity) await this.#cut(log);
+    if (!log.deleted) await this.#removeExpired(log);
+    if (log.deleted) await this.#erase(log);
+    for (let tasks = this.#tasks.get(log); tasks !== undefined; tasks = this.#tasks.get(log)) {
+      this.#tasks.delete(log);
+      for (const { work, resolve, reject } of tasks) await work().then(resolve, reject);
+    }
+  }
+
+  /** Without space for one partition, others may give some back. */
+  async #tidyAll(): Promise<void> {
+    for (const log of this.#queue) {
+      if (this.#stopped === null) await this.#tidy(log);
+    }
+  }
+
   async #erase(log: PartitionLog): Promise<void> {
     if (log.erased) return;
-    for (const segment of log.segments) {
+    const removed = [...log.segments, ...log.superseded];
+    for (const segment of removed) {
       segment.removed = true;
       await this.#forget(segment);
     }
     await this.#options.disk.removeDirectory(log.directory);
+    for (const segment of removed) await this.#options.handles.discard(segment.logPath);
     this.segmentsDirectoryDirty = true;
     this.dirtyDirectories.delete(log);
     log.segments = [];
     log.segmentBytes = 0;
+    this.#forgetSuperseded(log, log.superseded);
     log.erased = true;
   }
 
@@ -227,6 +325,8 @@ export class SegmentWriter {
     const { handles, reader, disk } = this.#options;
     const position = await reader.positionOf(segment, offset);
     if (position === segment.sizeBytes) return;
+    // What is appended goes into another file, see RecoveryPlan.
+    segment.closed = true;
     if (segment.sealed) {
       // Its index would be one of another file.
       await disk.remove(segment.indexPath);
@@ -252,10 +352,12 @@ export class SegmentWriter {
 
   /** Removes what is no longer in the partition's list. Should that fail, recovery does it. */
   async #removeFiles(log: PartitionLog, segment: Segment): Promise<void> {
-    const { disk } = this.#options;
+    const { disk, handles } = this.#options;
     segment.removed = true;
     await this.#forget(segment);
     await disk.remove(segment.logPath);
+    // A reader may have opened it once more: a new file of the name is not to be reached through that.
+    await handles.discard(segment.logPath);
     await disk.remove(segment.indexPath);
     this.dirtyDirectories.add(log);
   }
@@ -301,7 +403,7 @@ export class SegmentWriter {
     if (last !== undefined && !last.sealed) {
       const tooLarge = last.sizeBytes > 0 && last.sizeBytes + batch.records.length > limits.segmentBytes;
       const tooOld = last.sizeBytes > 0 && clock.nowMs() - last.createdMs >= limits.segmentAgeMs;
-      if (!tooLarge && !tooOld) return last;
+      if (!last.closed && !tooLarge && !tooOld) return last;
       await this.#seal(log, last);
     }
     return this.#createSegment(log, batch.baseOffset);
@@ -309,6 +411,8 @@ export class SegmentWriter {
 
   async #seal(log: PartitionLog, segment: Segment): Promise<void> {
     const { disk, reader } = this.#options;
+    if (segment.sealed) return;
+    segment.closed = true;
     // After a restart, only the index of what was written since is in memory.
     await reader.ensureIndex(segment);
     const file = await disk.open(segment.indexPath, 'write');
@@ -332,7 +436,10 @@ export class SegmentWriter {
       log.directoryReady = true;
       this.segmentsDirectoryDirty = true;
     }
-    const segment = new Segment(log.directory, newSegmentState(baseOffset, clock.nowMs()), limits.indexIntervalBytes);
+    // A file that compaction replaced may still have the plain name, and a checkpoint that needs it.
+    const isTaken = [...log.superseded].some((old) => old.baseOffset === baseOffset && old.generation === 0);
+    const state = newSegmentState(baseOffset, clock.nowMs(), isTaken ? log.takeGeneration() : 0);
+    const segment = new Segment(log.directory, state, limits.indexIntervalBytes);
     await handles.withFile(segment.logPath, 'write', (file) => emptyFile(file));
     // Not before: a checkpoint under way would take it off the list without the file being there yet.
     this.dirtyDirectories.add(log);

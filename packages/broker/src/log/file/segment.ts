@@ -6,14 +6,15 @@
  * Invariant: `sizeBytes` ends at a batch boundary, and everything before it is written (durable or not).
  */
 import type { DiskFile } from '@naru/base';
-import { NaruError } from '@naru/protocol';
 import { BATCH_HEADER_BYTES, crc32c } from '@naru/protocol/batch';
 import type { StoredBatch } from '../log-store.ts';
 import { readInt32, readInt64, readUint32 } from './byte-fields.ts';
 import type { CheckpointSegment } from './checkpoint.ts';
+import { DamagedFileError } from './damaged-file-error.ts';
 import { NO_TIMESTAMP, SparseIndex } from './sparse-index.ts';
 
 const NAME_DIGITS = 20;
+const SEGMENT_FILE = /^(\d{20})(?:-([1-9]\d{0,14}))?\.(?:log|index)$/;
 /** Read at a time while batch headers are walked. */
 const WALK_BYTES = 256 * 1024;
 const PREFIX_BYTES = 12;
@@ -25,10 +26,14 @@ export class Segment {
   /** Without suffix. */
   readonly path: string;
   readonly createdMs: number;
+  /** Tells files of the same base offset apart: 0 as first written, higher ones were made by compaction or after it. */
+  readonly generation: number;
   sizeBytes: number;
   /** Upper bound of the batches' timestamps. */
   maxTimestampMs: number;
-  /** Closed: nothing is appended any more. */
+  /** Nothing is appended any more. */
+  closed = false;
+  /** Closed, and its index is in a file. */
   sealed = false;
   removed = false;
   /** Covers the file from {@link indexedFrom} on. */
@@ -40,7 +45,8 @@ export class Segment {
 
   constructor(directory: string, state: CheckpointSegment, indexIntervalBytes: number) {
     this.baseOffset = state.baseOffset;
-    this.path = `${directory}/${segmentName(state.baseOffset)}`;
+    this.generation = state.generation;
+    this.path = `${directory}/${segmentName(state)}`;
     this.createdMs = state.createdMs;
     this.sizeBytes = state.sizeBytes;
     this.maxTimestampMs = state.maxTimestampMs;
@@ -71,23 +77,31 @@ export class Segment {
   }
 
   state(): CheckpointSegment {
-    const { baseOffset, sizeBytes, maxTimestampMs, createdMs } = this;
-    return { baseOffset, sizeBytes, maxTimestampMs, createdMs };
+    const { baseOffset, generation, sizeBytes, maxTimestampMs, createdMs } = this;
+    return { baseOffset, generation, sizeBytes, maxTimestampMs, createdMs };
   }
 }
 
-export function segmentName(baseOffset: number): string {
-  return String(baseOffset).padStart(NAME_DIGITS, '0');
+/** Name of a segment's files without suffix: `<base>`, from generation 1 on `<base>-<generation>`. */
+export function segmentName({ baseOffset, generation }: { baseOffset: number; generation: number }): string {
+  const base = String(baseOffset).padStart(NAME_DIGITS, '0');
+  return generation === 0 ? base : `${base}-${generation}`;
 }
 
 /** The base offset in a segment's or index's file name, or null for other names. */
 export function segmentBaseOffset(name: string): number | null {
-  const match = /^(\d{20})\.(?:log|index)$/.exec(name);
+  const match = SEGMENT_FILE.exec(name);
   return match === null ? null : Number(match[1]);
 }
 
-export function newSegmentState(baseOffset: number, createdMs: number): CheckpointSegment {
-  return { baseOffset, sizeBytes: 0, maxTimestampMs: NO_TIMESTAMP, createdMs };
+/** The generation in a segment's or index's file name, or null for other names. */
+export function segmentGeneration(name: string): number | null {
+  const match = SEGMENT_FILE.exec(name);
+  return match === null ? null : Number(match[2] ?? 0);
+}
+
+export function newSegmentState(baseOffset: number, createdMs: number, generation = 0): CheckpointSegment {
+  return { baseOffset, generation, sizeBytes: 0, maxTimestampMs: NO_TIMESTAMP, createdMs };
 }
 
 /** What the header of a stored batch says. */
@@ -111,16 +125,28 @@ export function readStoredHeader(bytes: Uint8Array, at: number, position: number
 
 /** The batch with this header, checked. @throws NaruError DATA_CORRUPT */
 export function checkedBatch(bytes: Uint8Array, at: number, header: StoredHeader, path: string): StoredBatch {
+  const batch = batchOrDamage(bytes, at, header, path);
+  if (batch instanceof DamagedFileError) throw batch;
+  return batch;
+}
+
+/** The batch with this header, or how it is damaged. */
+export function batchOrDamage(
+  bytes: Uint8Array,
+  at: number,
+  header: StoredHeader,
+  path: string,
+): StoredBatch | DamagedFileError {
   const records = bytes.subarray(at, at + header.sizeBytes);
   if (crc32c(records.subarray(CRC_START)) !== readUint32(records, 17)) {
-    throw damaged(path, header.position, `the batch of offset ${header.baseOffset} does not match its checksum`);
+    return damaged(path, header.position, `the batch of offset ${header.baseOffset} does not match its checksum`);
   }
   const { baseOffset, lastOffset, maxTimestampMs } = header;
   return { baseOffset, lastOffset, maxTimestampMs, records };
 }
 
-export function damaged(path: string, position: number, what: string): NaruError {
-  return new NaruError('DATA_CORRUPT', `stored data is damaged: ${path}, byte ${position}: ${what}`);
+export function damaged(path: string, position: number, what: string): DamagedFileError {
+  return new DamagedFileError('stored data is', path, position, what);
 }
 
 /**

@@ -45,6 +45,11 @@ export class SparseIndex {
     return this.#positions[lastAtMost(this.#offsets, offset)] ?? 0;
   }
 
+  /** Position of a batch at `position` or before it. */
+  positionBefore(position: number): number {
+    return this.#positions[lastAtMost(this.#positions, position)] ?? 0;
+  }
+
   /** Position of a batch at or before the first whose timestamp is `timestampMs` or later. */
   positionOfTimestamp(timestampMs: number): number {
     let low = 0;

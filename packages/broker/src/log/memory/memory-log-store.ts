@@ -9,15 +9,17 @@
 import type { PartitionKey } from '@naru/base';
 import { assert } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { checkAppendEntry, offsetOutOfRange, unknownPartition } from '../append-entry.ts';
+import { checkAppendEntry, offsetOutOfRange, rewrittenBatch, unknownPartition } from '../append-entry.ts';
 import { BatchRun } from '../batch-run.ts';
 import type {
   AppendEntry,
   Capacity,
+  CompactionStatus,
   LogStore,
   LogStoreMetrics,
   PartitionInfo,
   RecoveryVisitor,
+  Rewriter,
   Snapshot,
   StoredBatch,
 } from '../log-store.ts';
@@ -25,30 +27,40 @@ import type {
 export interface MemoryLogStoreOptions {
   /** Bytes of batches beyond which {@link MemoryLogStore.capacity} is 'full'. Default 1 GiB. */
   readonly maxBytes?: number | undefined;
+  /** Lets others run between the pieces of long work. Default: the event loop's next turn. */
+  readonly yieldTurn?: (() => Promise<void>) | undefined;
 }
 
 const DEFAULT_MAX_BYTES = 1024 ** 3;
 const MAX_APPEND_BYTES = 8 * 1024 ** 2;
+/** Bytes that compaction looks at between two turns of the event loop. */
+const REWRITE_CHUNK_BYTES = 1024 ** 2;
 
 interface MemoryPartition {
   readonly key: PartitionKey;
-  readonly run: BatchRun;
+  run: BatchRun;
   logStartOffset: number;
   endOffset: number;
+  cleanEndOffset: number;
+  /** The lowest truncate since the present rewrite began. */
+  rewriteCut: number;
 }
 
 export class MemoryLogStore implements LogStore {
   readonly maxAppendBytes = MAX_APPEND_BYTES;
   readonly #maxBytes: number;
+  readonly #yieldTurn: () => Promise<void>;
   readonly #partitions = new Map<PartitionKey, MemoryPartition>();
   #state: 'new' | 'open' | 'closed' = 'new';
   #bytes = 0;
   #appends = 0;
   #appendedBytes = 0;
   #cacheHits = 0;
+  #rewriting = false;
 
   constructor(options: MemoryLogStoreOptions = {}) {
     this.#maxBytes = options.maxBytes ?? DEFAULT_MAX_BYTES;
+    this.#yieldTurn = options.yieldTurn ?? ((): Promise<void> => new Promise((resolve) => setImmediate(resolve)));
   }
 
   async recover(visitor: RecoveryVisitor): Promise<void> {
@@ -60,7 +72,8 @@ export class MemoryLogStore implements LogStore {
   async create(key: PartitionKey, logStartOffset = 0): Promise<void> {
     this.#assertOpen();
     assert(!this.#partitions.has(key), `partition ${key} exists`);
-    this.#partitions.set(key, { key, run: new BatchRun(), logStartOffset, endOffset: logStartOffset });
+    const ends = { endOffset: logStartOffset, cleanEndOffset: logStartOffset, rewriteCut: Infinity };
+    this.#partitions.set(key, { key, run: new BatchRun(), logStartOffset, ...ends });
   }
 
   async delete(key: PartitionKey): Promise<void> {
@@ -91,6 +104,8 @@ export class MemoryLogStore implements LogStore {
       this.#bytes -= last.records.length;
     }
     partition.endOffset = Math.min(partition.endOffset, endOffset);
+    partition.cleanEndOffset = Math.min(partition.cleanEndOffset, endOffset);
+    partition.rewriteCut = Math.min(partition.rewriteCut, endOffset);
   }
 
   async deleteBefore(key: PartitionKey, offset: number): Promise<void> {
@@ -123,6 +138,98 @@ export class MemoryLogStore implements LogStore {
     const partition = this.#partitions.get(key);
     if (partition === undefined) throw unknownPartition(key);
     return partition.run.findByTimestamp(timestampMs, partition.logStartOffset);
+  }
+
+  async findBySize(key: PartitionKey, maxBytes: number): Promise<number> {
+    const partition = this.#partitions.get(key);
+    if (partition === undefined) throw unknownPartition(key);
+    const { run, logStartOffset, endOffset } = partition;
+    const index = run.indexBySize(maxBytes);
+    if (index === run.length) return run.length === 0 ? logStartOffset : endOffset;
+    return Math.max(run.at(index).baseOffset, logStartOffset);
+  }
+
+  async seal(key: PartitionKey): Promise<void> {
+    this.#require(key);
+  }
+
+  compactionStatus(key: PartitionKey, beforeMs = Infinity): CompactionStatus {
+    const { run, logStartOffset, cleanEndOffset } = this.#require(key);
+    const cleanEnd = Math.max(cleanEndOffset, logStartOffset);
+    const newest = run.length - 1;
+    let index = 0;
+    const bytes = { clean: 0, dirty: 0, open: 0 };
+    let dirtySinceMs = Infinity;
+    let endOffset: number | null = null;
+    for (; index <= newest; index++) {
+      const { baseOffset, lastOffset, maxTimestampMs, records } = run.at(index);
+      if (endOffset === null && (index === newest || maxTimestampMs >= beforeMs)) endOffset = baseOffset;
+      if (lastOffset < cleanEnd) bytes.clean += records.length;
+      else {
+        bytes[endOffset === null ? 'dirty' : 'open'] += records.length;
+        dirtySinceMs = Math.min(dirtySinceMs, maxTimestampMs);
+      }
+    }
+    return {
+      cleanEndOffset: cleanEnd,
+      cleanBytes: bytes.clean,
+      endOffset: Math.max(endOffset ?? logStartOffset, logStartOffset),
+      dirtyBytes: bytes.dirty,
+      openBytes: bytes.open,
+      dirtySinceMs: dirtySinceMs === Infinity ? null : dirtySinceMs,
+    };
+  }
+
+  async rewrite(key: PartitionKey, endOffset: number, rewriter: Rewriter): Promise<void> {
+    const partition = this.#require(key);
+    assert(!this.#rewriting, 'one rewrite at a time');
+    this.#rewriting = true;
+    try {
+      partition.rewriteCut = Infinity;
+      // By batch, not by offset: what is truncated meanwhile may have a successor at the same offsets.
+      const decisions = await this.#decide(partition, endOffset, rewriter);
+      this.#replace(partition, decisions);
+      partition.cleanEndOffset = Math.max(partition.cleanEndOffset, Math.min(endOffset, partition.rewriteCut));
+    } finally {
+      this.#rewriting = false;
+    }
+  }
+
+  async #decide(
+    partition: MemoryPartition,
+    endOffset: number,
+    rewriter: Rewriter,
+  ): Promise<Map<StoredBatch, StoredBatch | null>> {
+    const decisions = new Map<StoredBatch, StoredBatch | null>();
+    let bytes = 0;
+    for (const batch of partition.run.collect(partition.logStartOffset, Infinity, endOffset)) {
+      decisions.set(batch, rewrittenBatch(batch, rewriter(batch)));
+      bytes += batch.records.length;
+      if (bytes < REWRITE_CHUNK_BYTES) continue;
+      bytes = 0;
+      await this.#yieldTurn();
+      this.#requireSame(partition);
+    }
+    this.#requireSame(partition);
+    return decisions;
+  }
+
+  #requireSame(partition: MemoryPartition): void {
+    if (this.#require(partition.key) !== partition) throw unknownPartition(partition.key);
+  }
+
+  #replace(partition: MemoryPartition, decisions: ReadonlyMap<StoredBatch, StoredBatch | null>): void {
+    const before = partition.run;
+    const after = new BatchRun();
+    const newest = before.last();
+    for (let i = 0; i < before.length; i++) {
+      const batch = before.at(i);
+      const decision = decisions.get(batch);
+      if (decision === undefined || (decision === null && batch === newest)) after.push(batch);
+      else if (decision !== null) after.push(decision);
+    }
+    this.#bytes += after.sizeBytes - before.sizeBytes;
+    partition.run = after;
   }
 
   info(key: PartitionKey): PartitionInfo | undefined {

@@ -341,6 +341,185 @@ export declare type AddPartitionsResponse = Message<"naru.v1.AddPartitionsRespon
 export declare const AddPartitionsResponseSchema: GenMessage<AddPartitionsResponse>;
 
 /**
+ * @generated from message naru.v1.DescribeTopicConfigRequest
+ */
+export declare type DescribeTopicConfigRequest = Message<"naru.v1.DescribeTopicConfigRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message naru.v1.DescribeTopicConfigRequest.
+ * Use `create(DescribeTopicConfigRequestSchema)` to create a new message.
+ */
+export declare const DescribeTopicConfigRequestSchema: GenMessage<DescribeTopicConfigRequest>;
+
+/**
+ * @generated from message naru.v1.DescribeTopicConfigResponse
+ */
+export declare type DescribeTopicConfigResponse = Message<"naru.v1.DescribeTopicConfigResponse"> & {
+  /**
+   * Every setting there is.
+   *
+   * @generated from field: repeated naru.v1.TopicConfigEntry entries = 1;
+   */
+  entries: TopicConfigEntry[];
+};
+
+/**
+ * Describes the message naru.v1.DescribeTopicConfigResponse.
+ * Use `create(DescribeTopicConfigResponseSchema)` to create a new message.
+ */
+export declare const DescribeTopicConfigResponseSchema: GenMessage<DescribeTopicConfigResponse>;
+
+/**
+ * @generated from message naru.v1.TopicConfigEntry
+ */
+export declare type TopicConfigEntry = Message<"naru.v1.TopicConfigEntry"> & {
+  /**
+   * Kafka's name where Kafka has one.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * In force: durations in milliseconds, sizes in bytes, -1 for no limit.
+   *
+   * @generated from field: string value = 2;
+   */
+  value: string;
+
+  /**
+   * False where the broker's default holds.
+   *
+   * @generated from field: bool is_set = 3;
+   */
+  isSet: boolean;
+
+  /**
+   * @generated from field: string help = 4;
+   */
+  help: string;
+};
+
+/**
+ * Describes the message naru.v1.TopicConfigEntry.
+ * Use `create(TopicConfigEntrySchema)` to create a new message.
+ */
+export declare const TopicConfigEntrySchema: GenMessage<TopicConfigEntry>;
+
+/**
+ * @generated from message naru.v1.ChangeTopicConfigRequest
+ */
+export declare type ChangeTopicConfigRequest = Message<"naru.v1.ChangeTopicConfigRequest"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Durations and sizes may have units: 7d, 10GiB; "unlimited" is -1.
+   *
+   * @generated from field: map<string, string> set = 2;
+   */
+  set: { [key: string]: string };
+
+  /**
+   * Settings that go back to the broker's default.
+   *
+   * @generated from field: repeated string unset = 3;
+   */
+  unset: string[];
+};
+
+/**
+ * Describes the message naru.v1.ChangeTopicConfigRequest.
+ * Use `create(ChangeTopicConfigRequestSchema)` to create a new message.
+ */
+export declare const ChangeTopicConfigRequestSchema: GenMessage<ChangeTopicConfigRequest>;
+
+/**
+ * @generated from message naru.v1.ChangeTopicConfigResponse
+ */
+export declare type ChangeTopicConfigResponse = Message<"naru.v1.ChangeTopicConfigResponse"> & {
+  /**
+   * @generated from field: naru.v1.Topic topic = 1;
+   */
+  topic?: Topic | undefined;
+};
+
+/**
+ * Describes the message naru.v1.ChangeTopicConfigResponse.
+ * Use `create(ChangeTopicConfigResponseSchema)` to create a new message.
+ */
+export declare const ChangeTopicConfigResponseSchema: GenMessage<ChangeTopicConfigResponse>;
+
+/**
+ * @generated from message naru.v1.DeleteRecordsRequest
+ */
+export declare type DeleteRecordsRequest = Message<"naru.v1.DeleteRecordsRequest"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: repeated naru.v1.RecordsBefore partitions = 2;
+   */
+  partitions: RecordsBefore[];
+};
+
+/**
+ * Describes the message naru.v1.DeleteRecordsRequest.
+ * Use `create(DeleteRecordsRequestSchema)` to create a new message.
+ */
+export declare const DeleteRecordsRequestSchema: GenMessage<DeleteRecordsRequest>;
+
+/**
+ * @generated from message naru.v1.RecordsBefore
+ */
+export declare type RecordsBefore = Message<"naru.v1.RecordsBefore"> & {
+  /**
+   * @generated from field: int32 partition = 1;
+   */
+  partition: number;
+
+  /**
+   * The new log start offset, unless it is below the present one; absent: everything that can be read now.
+   *
+   * @generated from field: optional int64 before_offset = 2;
+   */
+  beforeOffset?: bigint | undefined;
+};
+
+/**
+ * Describes the message naru.v1.RecordsBefore.
+ * Use `create(RecordsBeforeSchema)` to create a new message.
+ */
+export declare const RecordsBeforeSchema: GenMessage<RecordsBefore>;
+
+/**
+ * @generated from message naru.v1.DeleteRecordsResponse
+ */
+export declare type DeleteRecordsResponse = Message<"naru.v1.DeleteRecordsResponse"> & {
+  /**
+   * Log start offsets after it.
+   *
+   * @generated from field: repeated naru.v1.PartitionOffset log_starts = 1;
+   */
+  logStarts: PartitionOffset[];
+};
+
+/**
+ * Describes the message naru.v1.DeleteRecordsResponse.
+ * Use `create(DeleteRecordsResponseSchema)` to create a new message.
+ */
+export declare const DeleteRecordsResponseSchema: GenMessage<DeleteRecordsResponse>;
+
+/**
  * @generated from message naru.v1.ListOffsetsRequest
  */
 export declare type ListOffsetsRequest = Message<"naru.v1.ListOffsetsRequest"> & {
@@ -845,6 +1024,32 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof AddPartitionsRequestSchema;
     output: typeof AddPartitionsResponseSchema;
+  },
+  /**
+   * @generated from rpc naru.v1.AdminService.DescribeTopicConfig
+   */
+  describeTopicConfig: {
+    methodKind: "unary";
+    input: typeof DescribeTopicConfigRequestSchema;
+    output: typeof DescribeTopicConfigResponseSchema;
+  },
+  /**
+   * @generated from rpc naru.v1.AdminService.ChangeTopicConfig
+   */
+  changeTopicConfig: {
+    methodKind: "unary";
+    input: typeof ChangeTopicConfigRequestSchema;
+    output: typeof ChangeTopicConfigResponseSchema;
+  },
+  /**
+   * Deletes for good what stands before the offsets, for every group.
+   *
+   * @generated from rpc naru.v1.AdminService.DeleteRecords
+   */
+  deleteRecords: {
+    methodKind: "unary";
+    input: typeof DeleteRecordsRequestSchema;
+    output: typeof DeleteRecordsResponseSchema;
   },
   /**
    * @generated from rpc naru.v1.AdminService.ListOffsets

@@ -63,6 +63,13 @@ export declare type PartitionSnapshot = Message<"naru.internal.v1.PartitionSnaps
    * @generated from field: repeated naru.internal.v1.ProducerSnapshot producers = 5;
    */
   producers: ProducerSnapshot[];
+
+  /**
+   * Ascending, at most 64.
+   *
+   * @generated from field: repeated naru.internal.v1.AgeMark ages = 6;
+   */
+  ages: AgeMark[];
 };
 
 /**
@@ -70,6 +77,29 @@ export declare type PartitionSnapshot = Message<"naru.internal.v1.PartitionSnaps
  * Use `create(PartitionSnapshotSchema)` to create a new message.
  */
 export declare const PartitionSnapshotSchema: GenMessage<PartitionSnapshot>;
+
+/**
+ * Everything below the offset was stored at this time or before, by the broker's clock.
+ *
+ * @generated from message naru.internal.v1.AgeMark
+ */
+export declare type AgeMark = Message<"naru.internal.v1.AgeMark"> & {
+  /**
+   * @generated from field: int64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: int64 at_ms = 2;
+   */
+  atMs: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.AgeMark.
+ * Use `create(AgeMarkSchema)` to create a new message.
+ */
+export declare const AgeMarkSchema: GenMessage<AgeMark>;
 
 /**
  * The first offset that was written in a leader epoch (KIP-101).

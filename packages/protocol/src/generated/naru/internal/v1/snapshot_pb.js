@@ -10,7 +10,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file naru/internal/v1/snapshot.proto.
  */
 export const file_naru_internal_v1_snapshot = /*@__PURE__*/
-  fileDesc("Ch9uYXJ1L2ludGVybmFsL3YxL3NuYXBzaG90LnByb3RvEhBuYXJ1LmludGVybmFsLnYxIoABCgxDb3JlU25hcHNob3QSNwoKcGFydGl0aW9ucxgBIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuUGFydGl0aW9uU25hcHNob3QSNwoNZ3JvdXBfcmVjb3JkcxgCIAMoCzIgLm5hcnUuaW50ZXJuYWwudjEuR3JvdXBMb2dSZWNvcmQisQEKEVBhcnRpdGlvblNuYXBzaG90EhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoBRISCgplbmRfb2Zmc2V0GAMgASgDEiwKBmVwb2NocxgEIAMoCzIcLm5hcnUuaW50ZXJuYWwudjEuRXBvY2hTdGFydBI1Cglwcm9kdWNlcnMYBSADKAsyIi5uYXJ1LmludGVybmFsLnYxLlByb2R1Y2VyU25hcHNob3QiMQoKRXBvY2hTdGFydBINCgVlcG9jaBgBIAEoBRIUCgxzdGFydF9vZmZzZXQYAiABKAMigwEKEFByb2R1Y2VyU25hcHNob3QSEwoLcHJvZHVjZXJfaWQYASABKAMSDQoFZXBvY2gYAiABKAUSGQoRbGFzdF90aW1lc3RhbXBfbXMYAyABKAMSMAoHYmF0Y2hlcxgEIAMoCzIfLm5hcnUuaW50ZXJuYWwudjEuUHJvZHVjZWRCYXRjaCJTCg1Qcm9kdWNlZEJhdGNoEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgFEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAUSEwoLYmFzZV9vZmZzZXQYAyABKAMiLAoOR3JvdXBMb2dSZWNvcmQSCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMYgZwcm90bzM");
+  fileDesc("Ch9uYXJ1L2ludGVybmFsL3YxL3NuYXBzaG90LnByb3RvEhBuYXJ1LmludGVybmFsLnYxIoABCgxDb3JlU25hcHNob3QSNwoKcGFydGl0aW9ucxgBIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuUGFydGl0aW9uU25hcHNob3QSNwoNZ3JvdXBfcmVjb3JkcxgCIAMoCzIgLm5hcnUuaW50ZXJuYWwudjEuR3JvdXBMb2dSZWNvcmQi2gEKEVBhcnRpdGlvblNuYXBzaG90EhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoBRISCgplbmRfb2Zmc2V0GAMgASgDEiwKBmVwb2NocxgEIAMoCzIcLm5hcnUuaW50ZXJuYWwudjEuRXBvY2hTdGFydBI1Cglwcm9kdWNlcnMYBSADKAsyIi5uYXJ1LmludGVybmFsLnYxLlByb2R1Y2VyU25hcHNob3QSJwoEYWdlcxgGIAMoCzIZLm5hcnUuaW50ZXJuYWwudjEuQWdlTWFyayIoCgdBZ2VNYXJrEg4KBm9mZnNldBgBIAEoAxINCgVhdF9tcxgCIAEoAyIxCgpFcG9jaFN0YXJ0Eg0KBWVwb2NoGAEgASgFEhQKDHN0YXJ0X29mZnNldBgCIAEoAyKDAQoQUHJvZHVjZXJTbmFwc2hvdBITCgtwcm9kdWNlcl9pZBgBIAEoAxINCgVlcG9jaBgCIAEoBRIZChFsYXN0X3RpbWVzdGFtcF9tcxgDIAEoAxIwCgdiYXRjaGVzGAQgAygLMh8ubmFydS5pbnRlcm5hbC52MS5Qcm9kdWNlZEJhdGNoIlMKDVByb2R1Y2VkQmF0Y2gSFgoOZmlyc3Rfc2VxdWVuY2UYASABKAUSFQoNbGFzdF9zZXF1ZW5jZRgCIAEoBRITCgtiYXNlX29mZnNldBgDIAEoAyIsCg5Hcm91cExvZ1JlY29yZBILCgNrZXkYASABKAwSDQoFdmFsdWUYAiABKAxiBnByb3RvMw");
 
 /**
  * Describes the message naru.internal.v1.CoreSnapshot.
@@ -27,30 +27,37 @@ export const PartitionSnapshotSchema = /*@__PURE__*/
   messageDesc(file_naru_internal_v1_snapshot, 1);
 
 /**
+ * Describes the message naru.internal.v1.AgeMark.
+ * Use `create(AgeMarkSchema)` to create a new message.
+ */
+export const AgeMarkSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_snapshot, 2);
+
+/**
  * Describes the message naru.internal.v1.EpochStart.
  * Use `create(EpochStartSchema)` to create a new message.
  */
 export const EpochStartSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 2);
+  messageDesc(file_naru_internal_v1_snapshot, 3);
 
 /**
  * Describes the message naru.internal.v1.ProducerSnapshot.
  * Use `create(ProducerSnapshotSchema)` to create a new message.
  */
 export const ProducerSnapshotSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 3);
+  messageDesc(file_naru_internal_v1_snapshot, 4);
 
 /**
  * Describes the message naru.internal.v1.ProducedBatch.
  * Use `create(ProducedBatchSchema)` to create a new message.
  */
 export const ProducedBatchSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 4);
+  messageDesc(file_naru_internal_v1_snapshot, 5);
 
 /**
  * Describes the message naru.internal.v1.GroupLogRecord.
  * Use `create(GroupLogRecordSchema)` to create a new message.
  */
 export const GroupLogRecordSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 5);
+  messageDesc(file_naru_internal_v1_snapshot, 6);
 

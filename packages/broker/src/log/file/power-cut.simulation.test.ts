@@ -1,4 +1,4 @@
-/** The file engine against crashes: random work, power cuts and kills at random points, also during recovery. */
+/** The file engine against crashes: random work and compaction, power cuts and kills at random points, also during recovery. */
 import type { LogFields } from '@naru/base';
 import { silentLogger } from '@naru/base';
 import { describe, expect, it } from 'vitest';
@@ -23,6 +23,9 @@ const TINY: Partial<FileLogLimits> = {
   loadedIndexes: 2,
   openFiles: 3,
   readBytes: 2_000,
+  rewriteChunkBytes: 500,
+  rewriteSyncBytes: 700,
+  supersededBytes: 4_000,
 };
 
 const SEEDS = process.env['NARU_TEST_LONG'] === undefined ? 150 : 5_000;
@@ -53,6 +56,8 @@ describe('a power cut or a kill', () => {
       crashesInRecovery: 0,
       powerCuts: 0,
       closes: 0,
+      rewrites: 0,
+      takenBack: 0,
     };
     for (let seed = FIRST_SEED; seed < FIRST_SEED + SEEDS; seed++) {
       const report = await run(seed);
@@ -65,6 +70,8 @@ describe('a power cut or a kill', () => {
     expect(total.crashesInRecovery).toBeGreaterThan(SEEDS / 10);
     expect(total.powerCuts).toBeGreaterThan(SEEDS);
     expect(total.closes).toBeGreaterThan(SEEDS / 10);
+    expect(total.takenBack).toBe(0);
+    expect(total.rewrites).toBeGreaterThan(SEEDS * 2);
   }, 600_000);
 
   it('is found out when the disk does not keep what the journal syncs', async () => {

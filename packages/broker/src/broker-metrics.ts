@@ -1,0 +1,95 @@
+/** What /metrics shows: the table of a broker's own counters and gauges. */
+import { MetricsPage } from './doors/http/metrics-page.ts';
+import type { PublisherDoor } from './doors/grpc/publisher-door.ts';
+import type { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import type { Listener } from './doors/listener.ts';
+import type { LogStore } from './log/log-store.ts';
+import type { Shard } from './runtime/shard.ts';
+
+const counter = (name: string, help: string, read: () => number) => ({ name, help, kind: 'counter', read }) as const;
+const gauge = (name: string, help: string, read: () => number) => ({ name, help, kind: 'gauge', read }) as const;
+
+export function metricsPage(
+  store: LogStore,
+  shard: Shard,
+  listener: Listener,
+  publisher: PublisherDoor,
+  subscriber: SubscriberDoor,
+): MetricsPage {
+  return new MetricsPage([...ofLog(store), ...ofShard(shard), ...ofDoors(listener, publisher, subscriber)]);
+}
+
+function ofLog(store: LogStore) {
+  return [
+    counter('log_appends_total', 'Appends to the log, each of any number of batches.', () => store.metrics().appends),
+    counter('log_appended_bytes_total', 'Bytes of batches appended.', () => store.metrics().appendedBytes),
+    counter('log_commit_cycles_total', 'Writes that made appends durable.', () => store.metrics().commitCycles),
+    counter('log_commit_seconds_total', 'Time spent in those writes.', () => store.metrics().commitMs / 1_000),
+    counter('log_checkpoints_total', 'Checkpoints written.', () => store.metrics().checkpoints),
+    gauge(
+      'log_unwritten_bytes',
+      'Bytes acknowledged and not yet in their segments.',
+      () => store.metrics().unwrittenBytes,
+    ),
+    gauge('log_cache_bytes', 'Bytes of recent batches in memory.', () => store.metrics().cacheBytes),
+    counter('log_cache_hits_total', 'Reads answered from memory.', () => store.metrics().cacheHits),
+    counter('log_cache_misses_total', 'Reads answered from disk.', () => store.metrics().cacheMisses),
+  ];
+}
+
+function ofShard(shard: Shard) {
+  return [
+    gauge('shard_queued_commands', 'Commands waiting in the shard.', () => shard.status().queuedCommands),
+    gauge(
+      'shard_committing_bytes',
+      'Bytes of batches on their way to being durable.',
+      () => shard.status().committingBytes,
+    ),
+    gauge('partitions', 'Partitions.', () => shard.status().partitions),
+    gauge('groups', 'Consumer groups.', () => shard.status().groups),
+    counter(
+      'retention_deletions_total',
+      'Times that retention moved a log start.',
+      () => shard.status().retention.deletions,
+    ),
+    counter('retention_failures_total', 'Times that it failed.', () => shard.status().retention.failures),
+    counter('compaction_passes_total', 'Partitions compacted.', () => shard.status().compaction.passes),
+    counter('compaction_failures_total', 'Compactions that failed.', () => shard.status().compaction.failures),
+    counter(
+      'compaction_read_bytes_total',
+      'Bytes that compactions looked at.',
+      () => shard.status().compaction.bytesBefore,
+    ),
+    counter('compaction_kept_bytes_total', 'What they left of them.', () => shard.status().compaction.bytesAfter),
+    gauge(
+      'compaction_skipped_partitions',
+      'Partitions that are not compacted because something in them cannot be read.',
+      () => shard.status().compaction.skippedPartitions,
+    ),
+    gauge('waiting_fetches', 'Long polls that wait for records.', () => shard.status().waitingFetches),
+  ];
+}
+
+function ofDoors(listener: Listener, publisher: PublisherDoor, subscriber: SubscriberDoor) {
+  return [
+    gauge(
+      'publish_in_flight_bytes',
+      'Bytes of batches taken from publish streams and not durable.',
+      () => publisher.inFlightBytes,
+    ),
+    gauge('publish_streams', 'Publish streams that are open.', () => publisher.openStreams),
+    gauge('subscribe_streams', 'Subscriptions that are open.', () => subscriber.openStreams),
+    gauge(
+      'subscribe_held_bytes',
+      'Bytes of records read for subscribers and not taken by them.',
+      () => subscriber.heldBytes,
+    ),
+    gauge('connections', 'Open connections.', () => listener.connections),
+    counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
+    counter(
+      'connections_refused_total',
+      'Connections refused: too many, or no known protocol.',
+      () => listener.refused,
+    ),
+  ];
+}
