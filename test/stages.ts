@@ -24,7 +24,7 @@ export const stages: readonly Stage[] = [
     exclude: ['**/*.simulation.test.ts'],
     timeoutMs: 10_000,
     longTimeoutMs: 10 * minute,
-    budgetMs: 90_000,
+    budgetMs: 180_000,
     parallel: true,
   },
   {
@@ -57,7 +57,7 @@ export const stages: readonly Stage[] = [
     include: ['test/cli/**/*.test.ts'],
     timeoutMs: minute,
     longTimeoutMs: 2 * minute,
-    budgetMs: 40_000,
+    budgetMs: 60_000,
     parallel: true,
   },
   {

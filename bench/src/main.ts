@@ -89,7 +89,8 @@ async function save(options: BenchOptions, results: readonly ComparisonResult[],
   const stamp = startedAt.toISOString().slice(0, 19).replaceAll(':', '');
   const name = `${stamp}-${options.smoke ? 'smoke' : options.only.length === 0 ? 'all' : options.only.join('-')}`;
   console.log(`\nwritten: ${await write(LOCAL_RESULTS, name, file)}`);
-  if (options.record) console.log(`written: ${await write(RESULTS, 'latest', file)}`);
+  const recorded = options.only.length === 0 ? 'latest' : options.only.join('-');
+  if (options.record) console.log(`written: ${await write(RESULTS, recorded, file)}`);
 }
 
 async function showProfiles(directory: string): Promise<void> {

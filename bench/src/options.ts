@@ -14,7 +14,7 @@ export const USAGE = `Usage: npm run bench [-- OPTIONS]
   --data DIRECTORY    where brokers keep their data (default bench/results/local)
   --sdk JSON          settings of the SDK, such as '{"publisher":{"batchBytes":"256KiB"}}'
   --profile           writes CPU profiles and prints where the time went
-  --record            writes bench/results/latest.json and latest.md
+  --record            writes bench/results/latest.json and latest.md, or those of what --only names
 
 Comparisons and scenarios: ${comparisons
   .map(

@@ -7,9 +7,9 @@ import { partitionKey, topicIdFromBytes } from '@naru/base';
 import type { LogStore, PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '@naru/broker';
 import { LogModel } from './log-model.ts';
 import type { ModelOperation } from './log-model.ts';
+import { performOperation, randomBatches } from './log-operations.ts';
 import { probeDifference } from './log-probe.ts';
 import { LogRewrites } from './log-rewrites.ts';
-import { sampleBatch } from './sample-batch.ts';
 import { SeededRandom } from './seeded-random.ts';
 import { SimDisk } from './sim-disk.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -294,7 +294,7 @@ export class CrashingStore {
     this.report.submitted += 1;
     this.submitted.set(operation.type, (this.submitted.get(operation.type) ?? 0) + 1);
     const order = this.#operations.length;
-    const acknowledged = perform(store, operation).then(() => {
+    const acknowledged = performOperation(store, operation).then(() => {
       if (this.#acknowledged !== order - 1) throw new Error(`operation ${order} settles after ${this.#acknowledged}`);
       this.#acknowledged = order;
       this.report.acknowledged += 1;
@@ -336,45 +336,14 @@ export class CrashingStore {
     if (random.chance(0.1)) {
       return { type: 'deleteBefore', partition, offset: state.start + random.integer(state.end - state.start + 1) };
     }
-    return { type: 'append', entries: this.#entries(keys) };
-  }
-
-  #entries(keys: readonly PartitionKey[]): ModelEntry[] {
-    const random = this.#random;
-    const ends = new Map<PartitionKey, number>();
-    const entries: ModelEntry[] = [];
-    for (let left = 1 + random.integer(3); left > 0; left--) {
-      const partition = random.pick(keys);
-      const base = ends.get(partition) ?? this.#latest.partitions.get(partition)?.end ?? 0;
-      this.#mark += 1;
-      const valueBytes = random.chance(0.1) ? random.integer(300) : random.integer(120);
-      const batch = sampleBatch(partition, base, { count: 1 + (random.integer(4) % 3), valueBytes, mark: this.#mark });
-      ends.set(partition, batch.lastOffset + 1);
-      entries.push(batch);
-    }
-    return entries;
+    const sizes = { maxCount: 3, valueBytes: () => random.integer(random.chance(0.1) ? 300 : 120) };
+    const entries = randomBatches(random, this.#latest, keys, () => (this.#mark += 1), sizes);
+    return { type: 'append', entries };
   }
 }
-
-type ModelEntry = Extract<ModelOperation, { type: 'append' }>['entries'][number];
 
 function insideBatch(batches: readonly StoredBatch[], offset: number): boolean {
   return batches.some((batch) => batch.baseOffset < offset && offset <= batch.lastOffset);
-}
-
-function perform(store: LogStore, operation: ModelOperation): Promise<void> {
-  switch (operation.type) {
-    case 'append':
-      return store.append(operation.entries);
-    case 'create':
-      return store.create(operation.partition, operation.offset);
-    case 'truncate':
-      return store.truncate(operation.partition, operation.offset);
-    case 'deleteBefore':
-      return store.deleteBefore(operation.partition, operation.offset);
-    case 'delete':
-      return store.delete(operation.partition);
-  }
 }
 
 /** What recovery tells of an operation, as {@link HistoryVisitor} words it. */

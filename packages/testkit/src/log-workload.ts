@@ -3,13 +3,11 @@
  *
  * Owns the order in which promises settle: an acknowledged operation is one whose promise resolved, and so did all before.
  */
-import type { PartitionKey } from '@naru/base';
 import { partitionKey, topicIdFromBytes } from '@naru/base';
 import type { LogStore } from '@naru/broker';
 import { LogModel } from './log-model.ts';
 import type { ModelOperation } from './log-model.ts';
-import { sampleBatch } from './sample-batch.ts';
-import type { SampleBatch } from './sample-batch.ts';
+import { performOperation, randomBatches } from './log-operations.ts';
 import type { SeededRandom } from './seeded-random.ts';
 
 const MAX_PARTITIONS = 4;
@@ -56,7 +54,7 @@ export class LogWorkload {
     this.#operations.push(operation);
     this.#latest = this.#latest.with(operation);
     const order = this.#operations.length;
-    await perform(store, operation);
+    await performOperation(store, operation);
     if (this.#acknowledged !== order - 1) throw new Error(`operation ${order} settles after ${this.#acknowledged}`);
     this.#acknowledged = order;
   }
@@ -81,40 +79,8 @@ export class LogWorkload {
     }
     if (random.chance(0.1))
       return { type: 'deleteBefore', partition, offset: state.start + random.integer(state.end - state.start + 1) };
-    return { type: 'append', entries: this.#entries(keys) };
-  }
-
-  #entries(keys: readonly PartitionKey[]): SampleBatch[] {
-    const random = this.#random;
-    const ends = new Map<PartitionKey, number>();
-    const entries: SampleBatch[] = [];
-    for (let left = 1 + random.integer(3); left > 0; left--) {
-      const partition = random.pick(keys);
-      const base = ends.get(partition) ?? this.#latest.partitions.get(partition)?.end ?? 0;
-      this.#mark += 1;
-      const batch = sampleBatch(partition, base, {
-        count: 1 + random.integer(3),
-        valueBytes: random.integer(200),
-        mark: this.#mark,
-      });
-      ends.set(partition, batch.lastOffset + 1);
-      entries.push(batch);
-    }
-    return entries;
-  }
-}
-
-function perform(store: LogStore, operation: ModelOperation): Promise<void> {
-  switch (operation.type) {
-    case 'append':
-      return store.append(operation.entries);
-    case 'create':
-      return store.create(operation.partition, operation.offset);
-    case 'truncate':
-      return store.truncate(operation.partition, operation.offset);
-    case 'deleteBefore':
-      return store.deleteBefore(operation.partition, operation.offset);
-    case 'delete':
-      return store.delete(operation.partition);
+    const sizes = { maxCount: 3, valueBytes: () => random.integer(200) };
+    const entries = randomBatches(random, this.#latest, keys, () => (this.#mark += 1), sizes);
+    return { type: 'append', entries };
   }
 }
