@@ -11,7 +11,9 @@ import type {
   GroupDescription,
   GroupReplies,
   GroupStateName,
+  GroupType,
   MemberView,
+  Parked,
 } from '../core/group/index.ts';
 import type { TopicChange } from '../core/registry/topic-registry.ts';
 
@@ -148,6 +150,9 @@ export interface PartitionOffset {
 
 export interface GroupListing {
   readonly groupId: string;
+  readonly type: GroupType;
+  /** `consumer`, or what the members of a classic group agreed on. */
+  readonly protocolType: string;
   readonly state: GroupStateName;
   readonly memberCount: number;
   /** Names that its members subscribe to, sorted. */
@@ -189,7 +194,7 @@ export type ReplyOf<C extends Command> = C extends AppendCommand
         : C extends DeleteRecordsCommand
           ? DeleteRecordsReply
           : C extends GroupCommandEnvelope<infer G>
-            ? GroupReplies[G['type']]
+            ? Exclude<GroupReplies[G['type']], Parked>
             : C extends WatchMemberCommand
               ? MemberView
               : C extends GroupOffsetsCommand

@@ -19,7 +19,9 @@ import {
   groupRecords,
   groupStateName,
   memberView,
+  protocolOf,
   timersAfterRecovery,
+  type ClassicRound,
   type CommitCommand,
   type EncodedGroupRecord,
   type GroupCommand,
@@ -28,6 +30,8 @@ import {
   type GroupReplies,
   type GroupState,
   type MemberView,
+  type Parked,
+  type ParkedAnswer,
   type TimerChange,
   type TimerReply,
 } from '../core/group/index.ts';
@@ -47,6 +51,11 @@ const REWRITE_AFTER_FACTOR = 2;
 const REWRITE_BATCH_BYTES = 256 * 1024;
 /** Members that wait for news at once. */
 const MAX_WATCHES = 100_000;
+/** Requests that wait for other members at once. Each has a time-out of its own: that of the group's round. */
+const MAX_PARKED = 100_000;
+
+/** What a request that waited is told, or how the broker failed meanwhile. */
+type ParkedReply = (reply: ParkedAnswer['reply'], cycle: number) => void;
 
 interface Watch {
   readonly command: WatchMemberCommand;
@@ -83,6 +92,10 @@ export class GroupCoordinator {
   readonly #lastCycles = new Map<string, number>();
   readonly #watches = new Map<number, Watch>();
   readonly #watchesByGroup = new Map<string, Set<Watch>>();
+  /** Soft state of groups whose members assign. */
+  readonly #rounds = new Map<string, ClassicRound>();
+  /** Requests that wait for other members of their group, by group and key. */
+  readonly #parked = new Map<string, ParkedReply>();
   readonly #timers: KeyedTimers;
   /** Timers that fired and whose command still waits: one that is set again meanwhile must not act. */
   readonly #due = new Set<string>();
@@ -123,8 +136,14 @@ export class GroupCoordinator {
 
   stop(): void {
     this.#timers.cancelAll();
-    for (const watch of this.#watches.values())
-      this.#answer(watch, refuse('SHUTTING_DOWN', 'the broker is shutting down'));
+    const refusal = refuse('SHUTTING_DOWN', 'the broker is shutting down');
+    for (const watch of this.#watches.values()) this.#answer(watch, refusal);
+    this.#endParked(refusal);
+  }
+
+  /** The broker failed: nothing is decided any more that could answer those who wait for other members. */
+  fail(refusal: Refusal): void {
+    this.#endParked(refusal);
   }
 
   /** Every record that builds the present state, for a checkpoint. */
@@ -133,17 +152,20 @@ export class GroupCoordinator {
       for (const record of groupRecords(group)) yield encodeGroupRecord(record);
   }
 
-  execute<C extends GroupCommand>(
-    command: C,
-    reply: (reply: GroupReplies[C['type']] | Refusal, cycle: number) => void,
-  ): void {
+  /** A request that waits for other members is answered when one of their commands says so. */
+  execute<C extends GroupCommand>(command: C, reply: (reply: AnsweredReply<C> | Refusal, cycle: number) => void): void {
     const { groupId } = command;
     if (command.type === 'timer' && !this.#due.delete(timerKey(groupId, command.key))) {
-      return reply({ removed: null } as GroupReplies[C['type']], 0);
+      return reply({ removed: null } as AnsweredReply<C>, 0);
+    }
+    const mayWait = command.type === 'classic-join' || command.type === 'classic-sync';
+    if (mayWait && this.#parked.size >= MAX_PARKED) {
+      return reply(refuse('OVERLOADED', `${MAX_PARKED} members wait for others, which is the limit`), 0);
     }
     const { context, clock, partitions } = this.#options;
     const complete = command.type === 'commit' ? this.#withEndOffsets(command) : command;
-    const decision = decideGroup(this.#groups.get(groupId), complete as C, context, clock.nowMs());
+    const round = this.#rounds.get(groupId) ?? null;
+    const decision = decideGroup(this.#groups.get(groupId), complete as C, context, clock.nowMs(), round);
     if (decision.records.length > 0) {
       const log = this.#logPartition(groupId);
       const batch = this.#encode(decision.records.map(encodeGroupRecord));
@@ -152,10 +174,14 @@ export class GroupCoordinator {
       for (const record of decision.records) evolveGroups(this.#groups, record);
       this.#compact(log);
     }
+    if (decision.round === null) this.#rounds.delete(groupId);
+    else if (decision.round !== undefined) this.#rounds.set(groupId, decision.round);
     this.#setTimers(groupId, decision.timers);
     if (command.type === 'timer') this.#noteRemoval(groupId, decision.reply as TimerReply | Refusal);
     const cycle = this.cycleOf(groupId);
-    reply(decision.reply, cycle);
+    for (const answer of decision.answers ?? []) this.#answerParked(groupId, answer, cycle);
+    if (isParked(decision.reply)) this.#park(groupId, decision.reply, reply as ParkedReply);
+    else reply(decision.reply as AnsweredReply<C> | Refusal, cycle);
     if (decision.records.length > 0) this.#notify(groupId, cycle);
   }
 
@@ -173,7 +199,8 @@ export class GroupCoordinator {
     return [...this.#groups.values()]
       .map((group) => ({
         groupId: group.groupId,
-        state: groupStateName(group),
+        ...protocolOf(group),
+        state: groupStateName(group, this.#rounds.get(group.groupId)),
         memberCount: group.members.size,
         topics: [...new Set([...group.members.values()].flatMap((member) => member.topics))].sort(),
       }))
@@ -182,7 +209,7 @@ export class GroupCoordinator {
 
   describe(groupId: string): GroupDescription | Refusal {
     const group = this.#groups.get(groupId);
-    return group === undefined ? unknownGroup(groupId) : describeGroup(group);
+    return group === undefined ? unknownGroup(groupId) : describeGroup(group, this.#rounds.get(groupId));
   }
 
   /** Topics changed: every group with members looks whether that concerns it. */
@@ -212,6 +239,25 @@ export class GroupCoordinator {
   cancelWatch(watchId: number): void {
     const watch = this.#watches.get(watchId);
     if (watch !== undefined) this.#answer(watch, watch.command.known);
+  }
+
+  #park(groupId: string, { parked }: Parked, reply: ParkedReply): void {
+    const key = timerKey(groupId, parked);
+    // The machine answers a member that asks again; this is for a request that it knew nothing of.
+    this.#parked.get(key)?.(refuse('REBALANCE_IN_PROGRESS', 'the member asked again'), 0);
+    this.#parked.set(key, reply);
+  }
+
+  #answerParked(groupId: string, answer: ParkedAnswer, cycle: number): void {
+    const key = timerKey(groupId, answer.key);
+    const reply = this.#parked.get(key);
+    this.#parked.delete(key);
+    reply?.(answer.reply, cycle);
+  }
+
+  #endParked(refusal: Refusal): void {
+    for (const reply of this.#parked.values()) reply(refusal, 0);
+    this.#parked.clear();
   }
 
   #notify(groupId: string, cycle: number): void {
@@ -325,6 +371,13 @@ export class GroupCoordinator {
       store.deleteBefore(log.key, startOffset).catch(() => {});
     });
   }
+}
+
+/** What the caller gets in the end: never that it waits. */
+type AnsweredReply<C extends GroupCommand> = Exclude<GroupReplies[C['type']], Parked>;
+
+function isParked(reply: object): reply is Parked {
+  return 'parked' in reply;
 }
 
 function timerKey(groupId: string, key: string): string {

@@ -52,7 +52,14 @@ export const DEFAULT_SHARD_LIMITS: ShardLimits = {
 const UNREFUSED: ReadonlySet<Command['type']> = new Set(['topics', 'cancel-fetch', 'cancel-watch']);
 
 /** Commands of groups that a client repeats when they are refused for the moment. */
-const REPEATABLE: ReadonlySet<GroupCommand['type']> = new Set(['join', 'commit', 'reset-offsets', 'delete-group']);
+const REPEATABLE: ReadonlySet<GroupCommand['type']> = new Set([
+  'join',
+  'classic-join',
+  'classic-sync',
+  'commit',
+  'reset-offsets',
+  'delete-group',
+]);
 
 /** How long to wait before a checkpoint that failed is tried again. */
 const CHECKPOINT_RETRY_MS = 1_000;
@@ -168,6 +175,7 @@ export class Shard implements ShardClient {
           return topic === undefined ? undefined : { topicId: topic.id, partitionCount: topic.partitionCount };
         },
         topicName: (topicId) => this.#topics.registry.byId(topicId)?.name,
+        topicNames: () => this.#topics.names(),
         limits: { ...DEFAULT_GROUP_LIMITS, ...options.groupLimits },
       },
       enqueue: (command) => this.#enqueueOwn(command),
@@ -445,6 +453,7 @@ export class Shard implements ShardClient {
       { code: error.code, cause },
       'an append failed: nothing more is stored until the broker is started again',
     );
+    this.#groups.fail(error.toRefusal());
     this.#options.onFailed?.(error);
     if (this.#queue.length > 0) this.#schedule();
   }

@@ -5,7 +5,9 @@
  */
 import type { PartitionKey, TopicId } from '@naru/base';
 import type { Refusal } from '@naru/protocol';
+import type { ClassicRound } from './classic-round.ts';
 import type { GroupRecord, OffsetRange } from './group-state.ts';
+import type { KafkaGroupCommand, KafkaGroupReplies, ParkedAnswer } from './kafka-commands.ts';
 
 /** Joins anew (`memberEpoch` 0), or goes on after a broken connection (the last epoch that the member knows). */
 export interface JoinCommand {
@@ -102,7 +104,10 @@ export interface CommitCommand {
   readonly groupId: string;
   /** Empty for a commit by somebody who is not a member, which a group takes while it has none. */
   readonly memberId: string;
+  /** Of a classic member: its generation. */
   readonly memberEpoch: number;
+  /** Of a Kafka member that is static; checked when it is given. */
+  readonly instanceId?: string | null | undefined;
   readonly offsets: readonly OffsetCommit[];
 }
 
@@ -135,7 +140,8 @@ export type GroupCommand =
   | CommitCommand
   | ResetOffsetsCommand
   | DeleteGroupCommand
-  | DeleteOffsetsOfTopicCommand;
+  | DeleteOffsetsOfTopicCommand
+  | KafkaGroupCommand;
 
 /** What a member may hold, in partition order. */
 export interface MemberView {
@@ -175,7 +181,7 @@ export interface DoneReply {
   readonly done: true;
 }
 
-export interface GroupReplies {
+export interface GroupReplies extends KafkaGroupReplies {
   join: JoinReply;
   heartbeat: MemberView;
   leave: DoneReply;
@@ -191,7 +197,7 @@ export interface GroupReplies {
 
 /**
  * Sets the timer called `key` of this group to fire after `delayMs`, in place of the one set before; null cancels it.
- * Keys: `session/<member id>`, `revoke/<member id>`, `poll/<member id>`.
+ * Keys: `session/<member id>`, `revoke/<member id>`, `poll/<member id>`; `barrier/` and `sync/` of a classic group.
  *
  * A timer that was set anew or cancelled must not fire any more, even when its command is already in a queue.
  */
@@ -205,6 +211,10 @@ export interface GroupDecision<Reply> {
   readonly records: readonly GroupRecord[];
   readonly reply: Reply | Refusal;
   readonly timers: readonly TimerChange[];
+  /** Soft state of a group whose members assign, from now on; undefined: as before. */
+  readonly round?: ClassicRound | null | undefined;
+  /** Requests that waited and are answered now. A key that nobody waits under is passed over. */
+  readonly answers?: readonly ParkedAnswer[] | undefined;
 }
 
 export type DecisionFor<C extends GroupCommand> = GroupDecision<GroupReplies[C['type']]>;
@@ -219,6 +229,10 @@ export interface GroupContext {
   /** By name; undefined when there is no such topic. */
   topics(name: string): TopicShape | undefined;
   topicName(topicId: TopicId): string | undefined;
+  /** Those that a pattern may match. Default: none. */
+  topicNames?(): Iterable<string>;
+  /** Whether the group needs events withheld, which Kafka's protocol cannot do: it has no group in a fetch. Default: no. */
+  refusesKafkaMembers?(groupId: string): boolean;
   readonly limits: GroupLimits;
 }
 
@@ -242,6 +256,10 @@ export interface GroupLimits {
   readonly defaultMaxPollIntervalMs: number;
   /** Upper bound of the suggestion to members; a third of the session time-out when that is less. */
   readonly heartbeatIntervalMs: number;
+  /** How long the first generation of a classic group waits for more members; again while some come. */
+  readonly initialRebalanceDelayMs: number;
+  /** Of a classic member: all that it says about itself, and its assignment. */
+  readonly maxClassicBytes: number;
 }
 
 export const DEFAULT_GROUP_LIMITS: GroupLimits = {
@@ -259,4 +277,6 @@ export const DEFAULT_GROUP_LIMITS: GroupLimits = {
   maxPollIntervalMs: 24 * 3_600_000,
   defaultMaxPollIntervalMs: 5 * 60_000,
   heartbeatIntervalMs: 5_000,
+  initialRebalanceDelayMs: 250,
+  maxClassicBytes: 1024 * 1024,
 };

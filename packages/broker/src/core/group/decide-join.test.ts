@@ -10,7 +10,11 @@ describe('joining anew', () => {
     );
     const [first, second] = group.keys('orders/0', 'orders/1') as [never, never];
     expect(records).toEqual([
-      { kind: 'group', groupId: GROUP_ID, value: { groupEpoch: 1, assignmentEpoch: 1, createdAtMs: 1_000 } },
+      {
+        kind: 'group',
+        groupId: GROUP_ID,
+        value: { groupEpoch: 1, assignmentEpoch: 1, createdAtMs: 1_000, classic: null },
+      },
       {
         kind: 'member',
         groupId: GROUP_ID,
@@ -32,6 +36,7 @@ describe('joining anew', () => {
           ]),
           revoking: new Map(),
           target: [first, second],
+          kafka: null,
         },
       },
     ]);

@@ -15,6 +15,8 @@ import {
   draftOf,
   draftRecords,
   draftTimers,
+  isClassic,
+  knowsAssignment,
   pollTimers,
   rebalance,
   reconcile,
@@ -33,12 +35,16 @@ export function decideJoin(
 ): JoinDecision {
   const wrong = checkJoin(command, context.limits);
   if (wrong !== null) return refused(wrong);
-  return command.memberEpoch === 0 ? joinAnew(state, command, context, nowMs) : goOn(state, command, context, nowMs);
+  if (command.memberEpoch > 0) return goOn(state, command, context, nowMs);
+  const subscription = { ...subscriptionOf(command, context.limits), kafka: null };
+  return joinAnew(state, command, subscription, context, nowMs);
 }
 
-function joinAnew(
+/** @param joining what the member says about itself; checked by the caller */
+export function joinAnew(
   state: GroupState | undefined,
-  command: JoinCommand,
+  command: Pick<JoinCommand, 'groupId' | 'memberId' | 'instanceId'>,
+  joining: Subscription & Pick<MemberState, 'kafka'>,
   context: GroupContext,
   nowMs: number,
 ): JoinDecision {
@@ -46,7 +52,10 @@ function joinAnew(
   const draft = draftOf(state, command.groupId, nowMs);
   const before = draft.members.get(memberId);
   const holder = instanceId === null ? undefined : memberOfInstance(draft, instanceId);
-  if (holder !== undefined && holder.memberId !== memberId && holder.memberEpoch !== LEFT_STATIC_EPOCH) {
+  // A classic member takes a place as it does in Kafka: the one that had it finds out.
+  const mayReplace =
+    holder !== undefined && (holder.memberEpoch === LEFT_STATIC_EPOCH || isClassic(holder) || isClassic(joining));
+  if (holder !== undefined && holder.memberId !== memberId && !mayReplace) {
     const held = `instance id ${instanceId} belongs to member ${holder.memberId}, which is still there`;
     return refused(refuse('UNRELEASED_INSTANCE_ID', `${held}: stop it, or wait until its session ends`));
   }
@@ -56,26 +65,34 @@ function joinAnew(
       refuse('GROUP_MAX_SIZE_REACHED', `group ${command.groupId} has ${maxMembers} members, the most allowed`),
     );
   }
-  const heritage = holder?.memberEpoch === LEFT_STATIC_EPOCH ? holder : undefined;
+  const heritage = mayReplace && holder.memberId !== memberId ? holder : awayMember(holder);
   if (heritage !== undefined) draft.members.delete(heritage.memberId);
   draft.members.set(memberId, {
     memberId,
     memberEpoch: 0,
     joinEpoch: 0,
     instanceId,
-    ...subscriptionOf(command, context.limits),
+    ...joining,
     assigned: heritage?.assigned ?? new Map<PartitionKey, number>(),
     revoking: new Map<PartitionKey, number>(),
     target: heritage?.target ?? before?.target ?? [],
   });
   // A place can change hands within an epoch, since the id tells the two apart; a known id needs a new epoch for that.
   const takesPlace =
-    heritage !== undefined && before === undefined && sameList(heritage.topics, sortedTopics(command.topics));
+    heritage !== undefined &&
+    before === undefined &&
+    sameList(heritage.topics, joining.topics) &&
+    heritage.kafka?.topicPattern === joining.kafka?.topicPattern;
   if (!takesPlace) rebalance(draft, context);
   beginLife(draft, memberId);
   reconcile(draft);
+  tellHeartbeatMember(draft, memberId);
   const replaced = heritage !== undefined && heritage.memberId !== memberId ? heritage.memberId : null;
   return joined(state, draft, memberId, replaced, context);
+}
+
+function awayMember(holder: MemberState | undefined): MemberState | undefined {
+  return holder?.memberEpoch === LEFT_STATIC_EPOCH ? holder : undefined;
 }
 
 /** A new life holds nothing yet, so what a static member's place no longer has is not revoked from it but just free. */
@@ -86,10 +103,18 @@ function beginLife(draft: GroupDraft, memberId: string): void {
   draft.members.set(memberId, { ...member, assigned, joinEpoch: draft.groupEpoch });
 }
 
+/** A member of KIP-848 is told of its assignment by the answer to what it asked, which is this. */
+export function tellHeartbeatMember(draft: GroupDraft, memberId: string): void {
+  const member = draft.members.get(memberId)!;
+  if (member.kafka === null || member.kafka.classic !== null || knowsAssignment(member)) return;
+  draft.members.set(memberId, { ...member, kafka: { ...member.kafka, told: [...member.assigned.keys()] } });
+}
+
 function goOn(state: GroupState | undefined, command: JoinCommand, context: GroupContext, nowMs: number): JoinDecision {
   const { memberId, instanceId, owned } = command;
   const before = checkMember(state, memberId, command.memberEpoch);
   if ('code' in before) return refused(before);
+  if (before.kafka !== null) return refused(unknownMember(memberId));
   if (before.instanceId !== instanceId) {
     const message = `member ${memberId} joined with instance id ${before.instanceId} and cannot go on with ${instanceId}`;
     return refused(refuse('INVALID_REQUEST', message));
@@ -161,7 +186,7 @@ export function release(
 }
 
 /** What a member says about itself each time that it joins. */
-type Subscription = Pick<
+export type Subscription = Pick<
   MemberState,
   'clientId' | 'clientHost' | 'topics' | 'sessionTimeoutMs' | 'rebalanceTimeoutMs' | 'maxPollIntervalMs'
 >;

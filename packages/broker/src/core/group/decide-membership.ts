@@ -1,6 +1,7 @@
 /** What happens to members after they joined: heartbeats, signs of life, leaving, time-outs; and changes of topics. */
 import { refuse } from '@naru/protocol';
 import type { Refusal } from '@naru/protocol';
+import { BARRIER_TIMER, classicPhase } from './classic-round.ts';
 import type {
   DecisionFor,
   DisconnectedCommand,
@@ -23,6 +24,7 @@ import {
   draftOf,
   draftRecords,
   draftTimers,
+  mustAct,
   pollTimers,
   rebalance,
   reconcile,
@@ -45,6 +47,7 @@ export function decideHeartbeat(
   const { memberId, owned, released: given } = command;
   const member = checkMember(state, memberId, command.memberEpoch);
   if ('code' in member) return refused(member);
+  if (member.kafka !== null) return refused(unknownMember(memberId));
   const wrong = command.topics === undefined ? null : checkTopics(command.topics, context.limits);
   if (wrong !== null) return refused(wrong);
   const topics = command.topics === undefined ? member.topics : sortedTopics(command.topics);
@@ -136,8 +139,8 @@ function expiryOf(kind: string, member: MemberState): { reason: RemovalReason; r
       return { reason: 'session-timeout', refusal: refuse('UNKNOWN_MEMBER_ID', message) };
     }
     case 'revoke': {
-      if (member.revoking.size === 0) return null;
-      const message = `member ${memberId} was removed: it did not release its revoked partitions in ${rebalanceTimeoutMs} ms`;
+      if (!mustAct(member)) return null;
+      const message = `member ${memberId} was removed: it did not release what was revoked, or join again when asked, in ${rebalanceTimeoutMs} ms`;
       return { reason: 'rebalance-timeout', refusal: refuse('FENCED_MEMBER_EPOCH', message) };
     }
     case 'poll': {
@@ -168,7 +171,8 @@ export function decideTopicsChanged(
   context: GroupContext,
   nowMs: number,
 ): DecisionFor<TopicsChangedCommand> {
-  if (state === undefined || targetsAreCurrent(state, context)) {
+  // Where the members assign, their leader finds out by itself.
+  if (state === undefined || state.classic !== null || targetsAreCurrent(state, context)) {
     return { records: [], reply: { changed: false }, timers: [] };
   }
   const draft = draftOf(state, command.groupId, nowMs);
@@ -182,10 +186,15 @@ export function timersAfterRecovery(state: GroupState): TimerChange[] {
   const timers: TimerChange[] = [];
   for (const member of state.members.values()) {
     timers.push(sessionTimer(member));
+    if (state.classic !== null) continue;
     if (member.memberEpoch !== LEFT_STATIC_EPOCH) timers.push(...pollTimers(member));
-    if (member.revoking.size > 0) {
+    if (mustAct(member)) {
       timers.push({ key: timerKey('revoke', member.memberId), delayMs: member.rebalanceTimeoutMs });
     }
+  }
+  if (state.classic !== null && classicPhase(state, null) === 'preparing') {
+    const delayMs = Math.max(...[...state.members.values()].map(({ rebalanceTimeoutMs }) => rebalanceTimeoutMs));
+    timers.push({ key: BARRIER_TIMER, delayMs });
   }
   return timers;
 }

@@ -4,6 +4,9 @@
  * Fencing (KIP-1251): a member's commit for a partition is taken while the member holds the partition, also while it
  * is being revoked, if its epoch is not older than the grant. So no commit of an earlier holder, or of an earlier
  * time of the same holder, can land on a later one's.
+ *
+ * Where the members assign (classic groups), the broker does not judge who holds what: there the generation fences alone,
+ * as in Kafka.
  */
 import { splitPartitionKey } from '@naru/base';
 import type { PartitionKey } from '@naru/base';
@@ -19,11 +22,13 @@ import type {
   OffsetCommit,
   ResetOffsetsCommand,
 } from './commands.ts';
+import { checkClassicMember } from './decide-classic.ts';
 import { checkMember, refused } from './decide-join.ts';
 import { DONE } from './decide-membership.ts';
 import { comparePartitions } from './group-state.ts';
 import type { CommittedOffset, GroupRecord, GroupState, MemberState, OffsetRange } from './group-state.ts';
-import { pollTimers, sessionTimer } from './reconcile.ts';
+import { findMember } from './kafka-member.ts';
+import { isClassic, pollTimers, sessionTimer } from './reconcile.ts';
 
 export function decideCommit(
   state: GroupState | undefined,
@@ -37,6 +42,8 @@ export function decideCommit(
   if (tooMany !== null) return refused(tooMany);
   const committer = checkCommitter(state, command);
   if (committer !== null && 'code' in committer) return refused(committer);
+  // Those that are known by the partitions that they hold, not by their generation alone.
+  const holder = state === undefined || state.classic !== null ? null : committer;
   const records = newGroup(state, groupId, nowMs);
   const results: { partition: PartitionKey; refusal: Refusal | null }[] = [];
   const seen = new Set<PartitionKey>();
@@ -45,7 +52,7 @@ export function decideCommit(
     const label = partitionLabel(partition, context);
     const refusal =
       (seen.has(partition) ? refuse('INVALID_REQUEST', `${label} is in this commit twice`) : null) ??
-      (committer === null ? null : checkHeld(committer, command.memberEpoch, partition, label)) ??
+      (holder === null ? null : checkHeld(holder, command.memberEpoch, partition, label)) ??
       checkCommit(commit, limits, label);
     seen.add(partition);
     results.push({ partition, refusal });
@@ -60,7 +67,7 @@ export function decideCommit(
 
 /** The member that commits, or null for a commit from outside. */
 function checkCommitter(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal | null {
-  if (command.memberId !== '') return checkMember(state, command.memberId, command.memberEpoch);
+  if (command.memberId !== '') return checkMemberCommit(state, command);
   if (state === undefined || state.members.size === 0) return null;
   return refuse(
     'UNKNOWN_MEMBER_ID',
@@ -68,17 +75,33 @@ function checkCommitter(state: GroupState | undefined, command: CommitCommand): 
   );
 }
 
+function checkMemberCommit(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal {
+  const { memberId, memberEpoch, instanceId = null } = command;
+  const named = state === undefined || instanceId === null ? null : findMember(state.members, memberId, instanceId);
+  if (named !== null && 'code' in named) return named;
+  if (state === undefined || state.classic === null) {
+    const member = checkMember(state, memberId, memberEpoch);
+    if (!('code' in member) || member.code === 'UNKNOWN_MEMBER_ID') return member;
+    // As Kafka's clients expect it of a commit: other codes would be final to them.
+    const known = state?.members.get(memberId);
+    if (known === undefined || known.kafka === null) return member;
+    return refuse(isClassic(known) ? 'ILLEGAL_GENERATION' : 'STALE_MEMBER_EPOCH', member.message);
+  }
+  const member = checkClassicMember(state, { memberId, instanceId, generation: memberEpoch });
+  if ('code' in member || state.assignmentEpoch === state.groupEpoch) return member;
+  return refuse('REBALANCE_IN_PROGRESS', 'the members of the group are about to get new partitions: commit after that');
+}
+
 function checkHeld(member: MemberState, memberEpoch: number, partition: PartitionKey, label: string): Refusal | null {
   const grantedAt = member.assigned.get(partition) ?? member.revoking.get(partition);
+  // Clients of the classic protocol do not know the other code; what it says to them is the same: join again.
+  const code = isClassic(member) ? 'REBALANCE_IN_PROGRESS' : 'STALE_MEMBER_EPOCH';
   if (grantedAt === undefined) {
-    return refuse(
-      'STALE_MEMBER_EPOCH',
-      `member ${member.memberId} does not hold ${label}: nothing was committed for it`,
-    );
+    return refuse(code, `member ${member.memberId} does not hold ${label}: nothing was committed for it`);
   }
   if (memberEpoch >= grantedAt) return null;
   const message = `member ${member.memberId} was granted ${label} at epoch ${grantedAt}: a commit of epoch ${memberEpoch} is from before`;
-  return refuse('STALE_MEMBER_EPOCH', message);
+  return refuse(code, message);
 }
 
 function checkCommit(commit: OffsetCommit, limits: GroupLimits, label: string): Refusal | null {
@@ -179,7 +202,7 @@ export function decideDeleteOffsetsOfTopic(
 /** The first record of a group that only has offsets so far. */
 function newGroup(state: GroupState | undefined, groupId: string, nowMs: number): GroupRecord[] {
   if (state !== undefined) return [];
-  return [{ kind: 'group', groupId, value: { groupEpoch: 0, assignmentEpoch: 0, createdAtMs: nowMs } }];
+  return [{ kind: 'group', groupId, value: { groupEpoch: 0, assignmentEpoch: 0, createdAtMs: nowMs, classic: null } }];
 }
 
 function checkEmpty(state: GroupState | undefined, what: string): Refusal | null {

@@ -5,9 +5,20 @@
  * gives the records to evolveGroup, at once and in order, and answers when they are durable.
  */
 import { unreachable } from '@naru/base';
+import { refuse } from '@naru/protocol';
 import type { Refusal } from '@naru/protocol';
+import { decideAdaptedHeartbeat, decideAdaptedJoin, decideAdaptedLeave, decideAdaptedSync } from './adapted-member.ts';
+import type { ClassicRound } from './classic-round.ts';
 import type { DecisionFor, GroupCommand, GroupContext, GroupDecision, GroupReplies } from './commands.ts';
-import { decideJoin } from './decide-join.ts';
+import {
+  decideClassicHeartbeat,
+  decideClassicJoin,
+  decideClassicLeave,
+  decideClassicSync,
+  decideClassicTimer,
+} from './decide-classic.ts';
+import { decideJoin, refused, unknownMember } from './decide-join.ts';
+import { decideKafkaHeartbeat } from './decide-kafka-heartbeat.ts';
 import {
   decideDisconnected,
   decideHeartbeat,
@@ -18,19 +29,22 @@ import {
 } from './decide-membership.ts';
 import { decideCommit, decideDeleteGroup, decideDeleteOffsetsOfTopic, decideResetOffsets } from './decide-offsets.ts';
 import type { GroupState } from './group-state.ts';
+import { decideUpgraded } from './upgrade.ts';
 
 /**
  * @param state of the command's group; undefined when there is no such group
  * @param nowMs wall clock, for the timestamps in records
+ * @param round the group's soft state, as its last decision that gave one left it; null when there is none
  */
 export function decideGroup<C extends GroupCommand>(
   state: GroupState | undefined,
   command: C,
   context: GroupContext,
   nowMs: number,
+  round: ClassicRound | null = null,
 ): DecisionFor<C> {
   // The switch relates each command type to its reply, which the compiler cannot see through a type parameter.
-  return decideAny(state, command, context, nowMs) as DecisionFor<C>;
+  return decideAny(state, command, context, nowMs, round) as DecisionFor<C>;
 }
 
 function decideAny(
@@ -38,20 +52,38 @@ function decideAny(
   command: GroupCommand,
   context: GroupContext,
   nowMs: number,
+  round: ClassicRound | null,
 ): GroupDecision<GroupReplies[GroupCommand['type']]> {
+  const isClassic = round !== null || (state !== undefined && state.classic !== null);
   switch (command.type) {
-    case 'join':
-      return decideJoin(state, command, context, nowMs);
-    case 'heartbeat':
-      return decideHeartbeat(state, command, context, nowMs);
-    case 'touch':
-      return decideTouch(state, command);
-    case 'disconnected':
-      return decideDisconnected(state, command);
-    case 'leave':
-      return decideLeave(state, command, context, nowMs);
+    case 'join': {
+      if (!isClassic) return decideJoin(state, command, context, nowMs);
+      if (command.memberEpoch > 0) return refused(unknownMember(command.memberId));
+      return upgraded(state, round, (group) => decideJoin(group, command, context, nowMs));
+    }
+    case 'kafka-heartbeat': {
+      const refusal = command.memberEpoch === 0 ? refusesKafka(command.groupId, context) : null;
+      if (refusal !== null) return refused(refusal);
+      if (!isClassic) return decideKafkaHeartbeat(state, command, context, nowMs);
+      if (command.memberEpoch !== 0) return refused(unknownMember(command.memberId));
+      return upgraded(state, round, (group) => decideKafkaHeartbeat(group, command, context, nowMs));
+    }
+    case 'classic-join':
+    case 'classic-sync':
+    case 'classic-heartbeat':
+    case 'classic-leave':
+      return decideClassic(state, command, context, nowMs, round);
     case 'timer':
+      if (isClassic) return decideClassicTimer(state, round, command, context, nowMs);
       return decideTimer(state, command, context, nowMs);
+    case 'heartbeat':
+      return isClassic ? refused(unknownMember(command.memberId)) : decideHeartbeat(state, command, context, nowMs);
+    case 'touch':
+      return isClassic ? refused(unknownMember(command.memberId)) : decideTouch(state, command);
+    case 'disconnected':
+      return isClassic ? refused(unknownMember(command.memberId)) : decideDisconnected(state, command);
+    case 'leave':
+      return isClassic ? refused(unknownMember(command.memberId)) : decideLeave(state, command, context, nowMs);
     case 'topics-changed':
       return decideTopicsChanged(state, command, context, nowMs);
     case 'commit':
@@ -65,6 +97,51 @@ function decideAny(
     default:
       return unreachable(command, 'group command');
   }
+}
+
+/** A group that nobody has joined yet has nothing to go over from. */
+function upgraded<Reply extends object>(
+  state: GroupState | undefined,
+  round: ClassicRound | null,
+  decide: (state: GroupState | undefined) => GroupDecision<Reply>,
+): GroupDecision<Reply> {
+  return state === undefined ? { ...decide(undefined), round: null } : decideUpgraded(state, round, decide);
+}
+
+type ClassicCommand = Extract<GroupCommand, { readonly type: `classic-${string}` }>;
+
+/** Where the members assign, or a group begins, classic-group.ts; else adapted-member.ts. */
+function decideClassic(
+  state: GroupState | undefined,
+  command: ClassicCommand,
+  context: GroupContext,
+  nowMs: number,
+  round: ClassicRound | null,
+): GroupDecision<GroupReplies[ClassicCommand['type']]> {
+  const adapted = state !== undefined && state.classic === null && state.members.size > 0;
+  if (command.type === 'classic-join') {
+    const refusal = refusesKafka(command.groupId, context);
+    if (refusal !== null) return refused(refusal);
+    if (adapted) return decideAdaptedJoin(state, command, context, nowMs);
+    return decideClassicJoin(state, round, command, context, nowMs);
+  }
+  if (command.type === 'classic-leave') {
+    if (adapted) return decideAdaptedLeave(state, command, context, nowMs);
+    return decideClassicLeave(state, round, command, nowMs);
+  }
+  if (state === undefined) return refused(unknownMember(command.memberId));
+  if (command.type === 'classic-sync') {
+    if (adapted) return decideAdaptedSync(state, command, nowMs);
+    return decideClassicSync(state, round, command, context, nowMs);
+  }
+  if (adapted) return decideAdaptedHeartbeat(state, command);
+  return decideClassicHeartbeat(state, round, command);
+}
+
+function refusesKafka(groupId: string, context: GroupContext): Refusal | null {
+  if (context.refusesKafkaMembers?.(groupId) !== true) return null;
+  const message = `group ${groupId} needs events withheld, which Kafka's protocol cannot do: use the gRPC door`;
+  return refuse('INCONSISTENT_GROUP_PROTOCOL', message);
 }
 
 /** Tells a refusal from every other reply. */

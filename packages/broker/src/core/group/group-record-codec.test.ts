@@ -18,6 +18,9 @@ const held = fc
   .tuple(sortedPartitions, fc.array(int32, { minLength: 5, maxLength: 5 }))
   .map(([list, epochs]) => new Map(list.map((key, index) => [key, epochs[index]!])));
 
+const bytes = fc.uint8Array({ maxLength: 20 });
+const protocols = fc.record({ name: fc.string(), metadata: bytes });
+
 function members(memberId: string): fc.Arbitrary<MemberState> {
   return fc.record({
     memberId: fc.constant(memberId),
@@ -33,6 +36,15 @@ function members(memberId: string): fc.Arbitrary<MemberState> {
     assigned: held,
     revoking: held,
     target: sortedPartitions,
+    kafka: fc.option(
+      fc.record({
+        told: sortedPartitions,
+        topicPattern: fc.option(fc.string({ minLength: 1 })),
+        classic: fc.option(
+          fc.record({ protocols: fc.array(protocols, { maxLength: 3 }), assignment: bytes, readable: fc.boolean() }),
+        ),
+      }),
+    ),
   });
 }
 
@@ -60,7 +72,18 @@ const records: fc.Arbitrary<GroupRecord> = fc.oneof(
     kind: fc.constant('group' as const),
     groupId: groupIds,
     value: fc.option(
-      fc.record({ groupEpoch: int32, assignmentEpoch: int32, createdAtMs: fc.integer({ min: 0, max: 2 ** 45 }) }),
+      fc.record({
+        groupEpoch: int32,
+        assignmentEpoch: int32,
+        createdAtMs: fc.integer({ min: 0, max: 2 ** 45 }),
+        classic: fc.option(
+          fc.record({
+            protocolType: fc.string(),
+            protocolName: fc.option(fc.string({ minLength: 1 })),
+            leaderId: fc.option(fc.string({ minLength: 1 })),
+          }),
+        ),
+      }),
     ),
   }),
   fc.string({ minLength: 1 }).chain((memberId) =>

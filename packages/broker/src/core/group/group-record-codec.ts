@@ -16,13 +16,30 @@ import {
 import type { PartitionKey } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import {
+  ClassicGroupSchema,
+  ClassicMemberSchema,
   GroupRecordKeySchema,
   GroupValueSchema,
+  KafkaMemberSchema,
   MemberValueSchema,
   OffsetValueSchema,
 } from '@naru/protocol/group-records';
-import type { AssignedPartition, MemberValue, OffsetValue } from '@naru/protocol/group-records';
-import type { CommittedOffset, GroupRecord, MemberState, OffsetRange } from './group-state.ts';
+import type {
+  AssignedPartition,
+  GroupValue,
+  KafkaMember,
+  MemberValue,
+  OffsetValue,
+  TopicPartitions,
+} from '@naru/protocol/group-records';
+import type {
+  CommittedOffset,
+  GroupInfo,
+  GroupRecord,
+  KafkaMembership,
+  MemberState,
+  OffsetRange,
+} from './group-state.ts';
 
 export interface EncodedGroupRecord {
   readonly key: Uint8Array;
@@ -67,16 +84,23 @@ function encodeKey(record: GroupRecord): Uint8Array {
 function encodeValue(record: GroupRecord): Uint8Array | null {
   if (record.value === null) return null;
   switch (record.kind) {
-    case 'group': {
-      const { groupEpoch, assignmentEpoch, createdAtMs } = record.value;
-      const value = { groupEpoch, assignmentEpoch, createdAtMs: BigInt(createdAtMs) };
-      return toBinary(GroupValueSchema, create(GroupValueSchema, value));
-    }
+    case 'group':
+      return encodeGroup(record.value);
     case 'member':
       return encodeMember(record.value);
     case 'offset':
       return encodeOffset(record.value);
   }
+}
+
+function encodeGroup({ groupEpoch, assignmentEpoch, createdAtMs, classic }: GroupInfo): Uint8Array {
+  const message = create(GroupValueSchema, { groupEpoch, assignmentEpoch, createdAtMs: BigInt(createdAtMs) });
+  if (classic !== null) {
+    const { protocolType, protocolName, leaderId } = classic;
+    const value = { protocolType, protocolName: protocolName ?? '', leaderId: leaderId ?? '' };
+    message.classic = create(ClassicGroupSchema, value);
+  }
+  return toBinary(GroupValueSchema, message);
 }
 
 function encodeMember(member: MemberState): Uint8Array {
@@ -93,9 +117,20 @@ function encodeMember(member: MemberState): Uint8Array {
     maxPollIntervalMs: member.maxPollIntervalMs ?? 0,
     assigned: encodeHeld(member.assigned),
     revoking: encodeHeld(member.revoking),
-    target: encodeTarget(member.target),
+    target: encodeList(member.target),
   });
+  if (member.kafka !== null) message.kafka = encodeKafka(member.kafka);
   return toBinary(MemberValueSchema, message);
+}
+
+function encodeKafka({ told, topicPattern, classic }: KafkaMembership): KafkaMember {
+  const message = create(KafkaMemberSchema, { told: encodeList(told), topicPattern: topicPattern ?? '' });
+  if (classic !== null) {
+    const { protocols, assignment, readable } = classic;
+    const copies = protocols.map(({ name, metadata }) => ({ name, metadata }));
+    message.classic = create(ClassicMemberSchema, { protocols: copies, assignment, readable });
+  }
+  return message;
 }
 
 function encodeHeld(
@@ -107,9 +142,9 @@ function encodeHeld(
   });
 }
 
-function encodeTarget(target: readonly PartitionKey[]): { topicId: Uint8Array; partitions: number[] }[] {
+function encodeList(partitions: readonly PartitionKey[]): { topicId: Uint8Array; partitions: number[] }[] {
   const byTopic = new Map<string, { topicId: Uint8Array; partitions: number[] }>();
-  for (const key of target) {
+  for (const key of partitions) {
     const { topicId, partition } = splitPartitionKey(key);
     const entry = byTopic.get(topicId);
     if (entry === undefined) byTopic.set(topicId, { topicId: topicIdToBytes(topicId), partitions: [partition] });
@@ -141,9 +176,7 @@ function decode(keyBytes: Uint8Array, bytes: Uint8Array | null): GroupRecord {
   switch (subject.case) {
     case 'group': {
       if (bytes === null) return { kind: 'group', groupId, value: null };
-      const { groupEpoch, assignmentEpoch, createdAtMs } = fromBinary(GroupValueSchema, bytes);
-      const value = { groupEpoch, assignmentEpoch, createdAtMs: toSafeInteger(createdAtMs, 'creation time') };
-      return { kind: 'group', groupId, value };
+      return { kind: 'group', groupId, value: decodeGroup(fromBinary(GroupValueSchema, bytes)) };
     }
     case 'memberId': {
       const memberId = subject.value;
@@ -160,6 +193,22 @@ function decode(keyBytes: Uint8Array, bytes: Uint8Array | null): GroupRecord {
   }
 }
 
+function decodeGroup({ groupEpoch, assignmentEpoch, createdAtMs, classic }: GroupValue): GroupInfo {
+  return {
+    groupEpoch,
+    assignmentEpoch,
+    createdAtMs: toSafeInteger(createdAtMs, 'creation time'),
+    classic:
+      classic === undefined
+        ? null
+        : {
+            protocolType: classic.protocolType,
+            protocolName: classic.protocolName === '' ? null : classic.protocolName,
+            leaderId: classic.leaderId === '' ? null : classic.leaderId,
+          },
+  };
+}
+
 function decodeMember(memberId: string, value: MemberValue): MemberState {
   return {
     memberId,
@@ -174,10 +223,30 @@ function decodeMember(memberId: string, value: MemberValue): MemberState {
     maxPollIntervalMs: value.maxPollIntervalMs === 0 ? null : value.maxPollIntervalMs,
     assigned: decodeHeld(value.assigned),
     revoking: decodeHeld(value.revoking),
-    target: value.target.flatMap(({ topicId, partitions }) =>
-      partitions.map((partition) => decodePartition({ topicId, partition })),
-    ),
+    target: decodeList(value.target),
+    kafka: value.kafka === undefined ? null : decodeKafka(value.kafka),
   };
+}
+
+function decodeKafka({ told, topicPattern, classic }: KafkaMember): KafkaMembership {
+  return {
+    told: decodeList(told),
+    topicPattern: topicPattern === '' ? null : topicPattern,
+    classic:
+      classic === undefined
+        ? null
+        : {
+            protocols: classic.protocols.map(({ name, metadata }) => ({ name, metadata })),
+            assignment: classic.assignment,
+            readable: classic.readable,
+          },
+  };
+}
+
+function decodeList(topics: readonly TopicPartitions[]): PartitionKey[] {
+  return topics.flatMap(({ topicId, partitions }) =>
+    partitions.map((partition) => decodePartition({ topicId, partition })),
+  );
 }
 
 function decodeHeld(held: readonly AssignedPartition[]): Map<PartitionKey, number> {

@@ -5,11 +5,13 @@
 import { assert, partitionKey, splitPartitionKey } from '@naru/base';
 import type { PartitionKey, TopicId } from '@naru/base';
 import type { ErrorCode } from '@naru/protocol';
+import type { ClassicRound } from './classic-round.ts';
 import { DEFAULT_GROUP_LIMITS } from './commands.ts';
 import type { GroupCommand, GroupContext, GroupDecision, GroupLimits, GroupReplies, JoinCommand } from './commands.ts';
 import { decideGroup, isRefusal } from './decide.ts';
 import { evolveGroup } from './group-state.ts';
 import type { GroupRecord, GroupState, OffsetRange } from './group-state.ts';
+import type { ParkedAnswer } from './kafka-commands.ts';
 
 export const GROUP_ID = 'payment';
 
@@ -20,8 +22,13 @@ export class GroupScenario {
   /** Delay by key, of the timers that are set. */
   readonly timers = new Map<string, number>();
   readonly limits: GroupLimits;
+  /** Answers to requests that waited, as they came. */
+  readonly answers: ParkedAnswer[] = [];
   state: GroupState | undefined;
+  round: ClassicRound | null = null;
   nowMs = 1_000;
+  /** Whether the group needs events withheld. */
+  refusesKafkaMembers = false;
   readonly #topics = new Map<string, { topicId: TopicId; partitionCount: number }>();
   #topicsMade = 0;
 
@@ -67,7 +74,9 @@ export class GroupScenario {
   get context(): GroupContext {
     return {
       topics: (name) => this.#topics.get(name),
+      topicNames: () => this.#topics.keys(),
       topicName: (topicId) => [...this.#topics].find(([, topic]) => topic.topicId === topicId)?.[0],
+      refusesKafkaMembers: () => this.refusesKafkaMembers,
       limits: this.limits,
     };
   }
@@ -75,7 +84,9 @@ export class GroupScenario {
   /** Decides, applies, and answers the whole decision. */
   decide<C extends Without<GroupCommand>>(command: C): GroupDecision<GroupReplies[C['type']]> {
     const whole = { groupId: GROUP_ID, ...command } as unknown as GroupCommand;
-    const decision = decideGroup(this.state, whole, this.context, this.nowMs);
+    const decision = decideGroup(this.state, whole, this.context, this.nowMs, this.round);
+    if (decision.round !== undefined) this.round = decision.round;
+    this.answers.push(...(decision.answers ?? []));
     for (const record of decision.records) this.state = evolveGroup(this.state, record);
     this.records.push(...decision.records);
     for (const { key, delayMs } of decision.timers) {

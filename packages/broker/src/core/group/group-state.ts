@@ -7,6 +7,9 @@
  * Invariants, kept by the deciders and checked by the model test:
  * - No partition is held (assigned or revoking) by two members.
  * - A member's epoch is the assignment epoch, or lower while it has something to release, or {@link LEFT_STATIC_EPOCH}.
+ * - While `classic` is set none of this holds: the members' leader assigns, and what it gives is only noted here. Then
+ *   the group epoch is the generation, the assignment epoch the last generation that was assigned, and a member's epoch
+ *   the last generation that it joined.
  * - Replaying every record from the start, or {@link groupRecords} alone, gives the same state.
  */
 import { assert, splitPartitionKey } from '@naru/base';
@@ -40,6 +43,44 @@ export interface MemberState {
   readonly revoking: ReadonlyMap<PartitionKey, number>;
   /** What the assignor wants the member to hold. In partition order. */
   readonly target: readonly PartitionKey[];
+  /** Set for a member that came through the Kafka door, which asks for its assignment instead of being pushed it. */
+  readonly kafka: KafkaMembership | null;
+}
+
+export interface KafkaMembership {
+  /**
+   * What the member may be working on besides what it is to release: what it was last told, or said that it holds. A
+   * partition that is taken away without ever being told is free at once.
+   */
+  readonly told: readonly PartitionKey[];
+  /** Subscribes to all topics whose whole name matches, besides those that are named. */
+  readonly topicPattern: string | null;
+  /** Set for a member that uses the classic protocol (JoinGroup, SyncGroup), null for one of KIP-848. */
+  readonly classic: ClassicMembership | null;
+}
+
+/** A way of assigning partitions that a member knows, with what it says about itself to the leader: not read here. */
+export interface ClassicProtocol {
+  readonly name: string;
+  readonly metadata: Uint8Array;
+}
+
+export interface ClassicMembership {
+  /** The preferred one first. */
+  readonly protocols: readonly ClassicProtocol[];
+  /** As the leader gave it; empty until then. */
+  readonly assignment: Uint8Array;
+  /** Whether subscription and assignment could be read as those of a consumer. */
+  readonly readable: boolean;
+}
+
+/** Set while the members of a group assign partitions to themselves, as in Kafka's classic protocol. */
+export interface ClassicInfo {
+  /** `consumer`, or whatever else the members agree on. */
+  readonly protocolType: string;
+  /** Chosen with each generation; null until then, and when nobody is left. */
+  readonly protocolName: string | null;
+  readonly leaderId: string | null;
 }
 
 export interface CommittedOffset {
@@ -61,6 +102,8 @@ export interface GroupState {
   groupEpoch: number;
   /** The group epoch that the members' targets were computed for. */
   assignmentEpoch: number;
+  /** Null: the broker assigns. */
+  classic: ClassicInfo | null;
   readonly members: Map<string, MemberState>;
   readonly offsets: Map<PartitionKey, CommittedOffset>;
 }
@@ -69,6 +112,7 @@ export interface GroupInfo {
   readonly groupEpoch: number;
   readonly assignmentEpoch: number;
   readonly createdAtMs: number;
+  readonly classic: ClassicInfo | null;
 }
 
 /** One entry of the group log. A null value deletes what the record is about. */
@@ -95,6 +139,7 @@ export function evolveGroup(state: GroupState | undefined, record: GroupRecord):
       group.createdAtMs = record.value?.createdAtMs ?? null;
       group.groupEpoch = record.value?.groupEpoch ?? 0;
       group.assignmentEpoch = record.value?.assignmentEpoch ?? 0;
+      group.classic = record.value?.classic ?? null;
       break;
     case 'member':
       if (record.value === null) group.members.delete(record.memberId);
@@ -118,10 +163,10 @@ export function evolveGroups(groups: Map<string, GroupState>, record: GroupRecor
 
 /** The fewest records that build `state` from nothing, for a snapshot. */
 export function groupRecords(state: GroupState): GroupRecord[] {
-  const { groupId, createdAtMs, groupEpoch, assignmentEpoch } = state;
+  const { groupId, createdAtMs, groupEpoch, assignmentEpoch, classic } = state;
   const records: GroupRecord[] = [];
   if (createdAtMs !== null) {
-    records.push({ kind: 'group', groupId, value: { groupEpoch, assignmentEpoch, createdAtMs } });
+    records.push({ kind: 'group', groupId, value: { groupEpoch, assignmentEpoch, createdAtMs, classic } });
   }
   for (const [memberId, value] of state.members) records.push({ kind: 'member', groupId, memberId, value });
   for (const [partition, value] of state.offsets) records.push({ kind: 'offset', groupId, partition, value });
@@ -129,7 +174,8 @@ export function groupRecords(state: GroupState): GroupRecord[] {
 }
 
 function emptyGroup(groupId: string): GroupState {
-  return { groupId, createdAtMs: null, groupEpoch: 0, assignmentEpoch: 0, members: new Map(), offsets: new Map() };
+  const [members, offsets] = [new Map<string, MemberState>(), new Map<PartitionKey, CommittedOffset>()];
+  return { groupId, createdAtMs: null, groupEpoch: 0, assignmentEpoch: 0, classic: null, members, offsets };
 }
 
 /** Order of partitions everywhere in a group: by topic id, then by number. */

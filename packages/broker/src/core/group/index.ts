@@ -2,9 +2,22 @@
 export * from './commands.ts';
 export { decideGroup, isRefusal } from './decide.ts';
 export { timersAfterRecovery } from './decide-membership.ts';
-export { changedMembers, describeGroup, fetchOffsets, groupStateName, memberView } from './inspect.ts';
-export type { GroupDescription, GroupStateName, MemberDescription } from './inspect.ts';
+export type { ClassicRound } from './classic-round.ts';
+export { changedMembers, describeGroup, fetchOffsets, groupStateName, memberView, protocolOf } from './inspect.ts';
+export type { GroupDescription, GroupStateName, GroupType, MemberDescription, MemberProtocol } from './inspect.ts';
+export type * from './kafka-commands.ts';
 export { decodeGroupRecord, encodeGroupRecord } from './group-record-codec.ts';
 export type { EncodedGroupRecord } from './group-record-codec.ts';
 export { comparePartitions, evolveGroup, evolveGroups, groupRecords, LEFT_STATIC_EPOCH } from './group-state.ts';
-export type { CommittedOffset, GroupInfo, GroupRecord, GroupState, MemberState, OffsetRange } from './group-state.ts';
+export type {
+  ClassicInfo,
+  ClassicMembership,
+  ClassicProtocol,
+  CommittedOffset,
+  GroupInfo,
+  GroupRecord,
+  GroupState,
+  KafkaMembership,
+  MemberState,
+  OffsetRange,
+} from './group-state.ts';

@@ -1,11 +1,29 @@
 /** Reads a group: views for members, operators and the runtime. Changes nothing. */
 import type { PartitionKey } from '@naru/base';
+import { metadataOf } from './classic-group.ts';
+import { classicPhase } from './classic-round.ts';
+import type { ClassicRound } from './classic-round.ts';
 import { comparePartitions, LEFT_STATIC_EPOCH } from './group-state.ts';
 import type { CommittedOffset, GroupRecord, GroupState, MemberState } from './group-state.ts';
 import type { MemberView } from './commands.ts';
 
-/** As in KIP-848. `assigning` never lasts, since targets are computed with the change that asks for them. */
-export type GroupStateName = 'empty' | 'assigning' | 'reconciling' | 'stable';
+/**
+ * As in KIP-848, and for groups whose members assign as Kafka names it. `assigning` never lasts, since targets are
+ * computed with the change that asks for them.
+ */
+export type GroupStateName =
+  | 'empty'
+  | 'assigning'
+  | 'reconciling'
+  | 'stable'
+  | 'preparing-rebalance'
+  | 'completing-rebalance';
+
+/** How a member takes part: pushed its assignment, KIP-848's heartbeats, or Kafka's classic protocol. */
+export type MemberProtocol = 'push' | 'consumer' | 'classic';
+
+/** Who assigns: the members (`classic`) or the broker. */
+export type GroupType = 'classic' | 'consumer';
 
 export interface MemberDescription extends MemberView {
   readonly memberId: string;
@@ -14,10 +32,22 @@ export interface MemberDescription extends MemberView {
   readonly clientHost: string;
   readonly topics: readonly string[];
   readonly target: readonly PartitionKey[];
+  readonly protocol: MemberProtocol;
+  /** What the member said for the group's protocol; null unless it is classic. */
+  readonly metadata: Uint8Array | null;
+  /** As its leader gave it; null unless the members assign. */
+  readonly assignment: Uint8Array | null;
 }
 
 export interface GroupDescription {
   readonly groupId: string;
+  readonly type: GroupType;
+  /** `consumer` when the broker assigns. */
+  readonly protocolType: string;
+  /** The chosen protocol, or the broker's assignor; empty when there is none. */
+  readonly protocolName: string;
+  /** Of a group whose members assign; empty when there is none. */
+  readonly leaderId: string;
   readonly state: GroupStateName;
   readonly groupEpoch: number;
   readonly assignmentEpoch: number;
@@ -47,7 +77,8 @@ export function viewOf(member: MemberState): MemberView {
   };
 }
 
-export function groupStateName(state: GroupState): GroupStateName {
+export function groupStateName(state: GroupState, round: ClassicRound | null = null): GroupStateName {
+  if (state.classic !== null) return CLASSIC_NAMES[classicPhase(state, round)];
   if (state.members.size === 0) return 'empty';
   if (state.groupEpoch > state.assignmentEpoch) return 'assigning';
   for (const member of state.members.values()) {
@@ -55,6 +86,13 @@ export function groupStateName(state: GroupState): GroupStateName {
   }
   return 'stable';
 }
+
+const CLASSIC_NAMES = {
+  empty: 'empty',
+  preparing: 'preparing-rebalance',
+  completing: 'completing-rebalance',
+  stable: 'stable',
+} as const;
 
 /** A static member that is away has nothing to do, whatever its target says. */
 function isReconciled(member: MemberState, assignmentEpoch: number): boolean {
@@ -66,18 +104,19 @@ function isReconciled(member: MemberState, assignmentEpoch: number): boolean {
   );
 }
 
-export function describeGroup(state: GroupState): GroupDescription {
+export function describeGroup(state: GroupState, round: ClassicRound | null = null): GroupDescription {
   const owners = new Map<PartitionKey, string>();
   const members: MemberDescription[] = [];
   for (const member of [...state.members.values()].sort((a, b) => (a.memberId < b.memberId ? -1 : 1))) {
     const { memberId, instanceId, clientId, clientHost, topics, target } = member;
     const view = viewOf(member);
-    members.push({ memberId, instanceId, clientId, clientHost, topics, target, ...view });
+    members.push({ memberId, instanceId, clientId, clientHost, topics, target, ...view, ...kafkaPart(member, state) });
     for (const partition of [...view.assigned, ...view.revoking]) owners.set(partition, memberId);
   }
   return {
     groupId: state.groupId,
-    state: groupStateName(state),
+    ...protocolOf(state),
+    state: groupStateName(state, round),
     groupEpoch: state.groupEpoch,
     assignmentEpoch: state.assignmentEpoch,
     createdAtMs: state.createdAtMs,
@@ -86,6 +125,30 @@ export function describeGroup(state: GroupState): GroupDescription {
       .sort(([a], [b]) => comparePartitions(a, b))
       .map(([partition, committed]) => ({ partition, committed, memberId: owners.get(partition) ?? null })),
   };
+}
+
+/** The broker's assignor, under the name that Kafka has for one that balances over all topics. */
+const BROKER_ASSIGNOR = 'uniform';
+
+export function protocolOf({
+  classic,
+}: Pick<GroupState, 'classic'>): Pick<GroupDescription, 'type' | 'protocolType' | 'protocolName' | 'leaderId'> {
+  if (classic === null) {
+    return { type: 'consumer', protocolType: 'consumer', protocolName: BROKER_ASSIGNOR, leaderId: '' };
+  }
+  const { protocolType, protocolName, leaderId } = classic;
+  return { type: 'classic', protocolType, protocolName: protocolName ?? '', leaderId: leaderId ?? '' };
+}
+
+function kafkaPart(
+  member: MemberState,
+  { classic }: GroupState,
+): Pick<MemberDescription, 'protocol' | 'metadata' | 'assignment'> {
+  const own = member.kafka?.classic ?? null;
+  if (own === null) return { protocol: member.kafka === null ? 'push' : 'consumer', metadata: null, assignment: null };
+  const protocolName = classic === null ? own.protocols[0]?.name : classic.protocolName;
+  const metadata = metadataOf(member, protocolName ?? null);
+  return { protocol: 'classic', metadata, assignment: classic === null ? null : own.assignment };
 }
 
 /** Committed offsets of `partitions`, in their order, undefined where there is none; of all when it is null. */

@@ -11,18 +11,21 @@
  *   at the same epoch, when it is released.
  * - All members that can move on do so at once, not only the one that asked.
  * - Nobody speaks for a static member that is away, so that what it is to give up is free at once.
+ * - A Kafka member asks for its assignment. What it loses before it was told of it is free at once, too.
  */
 import type { PartitionKey, TopicId } from '@naru/base';
 import { assignPartitions } from './assignor.ts';
 import type { GroupContext, TimerChange } from './commands.ts';
 import { comparePartitions, LEFT_STATIC_EPOCH } from './group-state.ts';
-import type { GroupRecord, GroupState, MemberState } from './group-state.ts';
+import type { ClassicInfo, GroupRecord, GroupState, MemberState } from './group-state.ts';
+import { matchingTopics } from './topic-pattern.ts';
 
 export interface GroupDraft {
   readonly groupId: string;
   readonly createdAtMs: number;
   groupEpoch: number;
   assignmentEpoch: number;
+  classic: ClassicInfo | null;
   readonly members: Map<string, MemberState>;
 }
 
@@ -32,6 +35,7 @@ export function draftOf(state: GroupState | undefined, groupId: string, nowMs: n
     createdAtMs: state?.createdAtMs ?? nowMs,
     groupEpoch: state?.groupEpoch ?? 0,
     assignmentEpoch: state?.assignmentEpoch ?? 0,
+    classic: state?.classic ?? null,
     members: new Map(state?.members),
   };
 }
@@ -43,10 +47,10 @@ export function rebalance(draft: GroupDraft, context: GroupContext): void {
   const shapes = subscribedTopics(draft.members.values(), context);
   const partitionCounts = new Map([...shapes.values()].map(({ topicId, partitionCount }) => [topicId, partitionCount]));
   const targets = assignPartitions(
-    [...draft.members.values()].map(({ memberId, topics, target }) => ({
-      memberId,
-      topicIds: topics.flatMap((name) => shapes.get(name)?.topicId ?? []),
-      current: target,
+    [...draft.members.values()].map((member) => ({
+      memberId: member.memberId,
+      topicIds: subscription(member, context).flatMap((name) => shapes.get(name)?.topicId ?? []),
+      current: member.target,
     })),
     partitionCounts,
   );
@@ -56,6 +60,12 @@ export function rebalance(draft: GroupDraft, context: GroupContext): void {
   }
 }
 
+/** Names that the member subscribes to now; with a pattern, that depends on the topics that there are. */
+function subscription({ topics, kafka }: MemberState, context: GroupContext): readonly string[] {
+  if (kafka === null || kafka.topicPattern === null) return topics;
+  return [...topics, ...matchingTopics(kafka.topicPattern, context)];
+}
+
 /** By name, those that exist. */
 function subscribedTopics(
   members: Iterable<MemberState>,
@@ -63,8 +73,8 @@ function subscribedTopics(
 ): Map<string, { topicId: TopicId; partitionCount: number }> {
   const shapes = new Map<string, { topicId: TopicId; partitionCount: number }>();
   const seen = new Set<string>();
-  for (const { topics } of members) {
-    for (const name of topics) {
+  for (const member of members) {
+    for (const name of subscription(member, context)) {
       if (seen.has(name)) continue;
       seen.add(name);
       const shape = context.topics(name);
@@ -111,7 +121,10 @@ function revokeBeyondTarget(member: MemberState): MemberState {
   if (beyond.length === 0) return member;
   const assigned = new Map([...member.assigned].filter(([partition]) => target.has(partition)));
   if (member.memberEpoch === LEFT_STATIC_EPOCH) return { ...member, assigned };
-  const revoking = new Map([...member.revoking, ...beyond].sort(([a], [b]) => comparePartitions(a, b)));
+  const told = member.kafka === null ? null : new Set(member.kafka.told);
+  const known = told === null ? beyond : beyond.filter(([partition]) => told.has(partition));
+  if (known.length === 0) return { ...member, assigned };
+  const revoking = new Map([...member.revoking, ...known].sort(([a], [b]) => comparePartitions(a, b)));
   return { ...member, assigned, revoking };
 }
 
@@ -135,15 +148,16 @@ function grant(member: MemberState, assignmentEpoch: number, held: Set<Partition
 
 /** The group's record, then members that went, then members that came or changed; each kind by member id. */
 export function draftRecords(state: GroupState | undefined, draft: GroupDraft): GroupRecord[] {
-  const { groupId, createdAtMs, groupEpoch, assignmentEpoch } = draft;
+  const { groupId, createdAtMs, groupEpoch, assignmentEpoch, classic } = draft;
   const records: GroupRecord[] = [];
   if (
     state === undefined ||
     state.createdAtMs !== createdAtMs ||
     state.groupEpoch !== groupEpoch ||
-    state.assignmentEpoch !== assignmentEpoch
+    state.assignmentEpoch !== assignmentEpoch ||
+    state.classic !== classic
   ) {
-    records.push({ kind: 'group', groupId, value: { groupEpoch, assignmentEpoch, createdAtMs } });
+    records.push({ kind: 'group', groupId, value: { groupEpoch, assignmentEpoch, createdAtMs, classic } });
   }
   for (const memberId of [...(state?.members.keys() ?? [])].sort()) {
     if (!draft.members.has(memberId)) records.push({ kind: 'member', groupId, memberId, value: null });
@@ -156,8 +170,25 @@ export function draftRecords(state: GroupState | undefined, draft: GroupDraft): 
 }
 
 /**
- * Timers that follow from the difference: none for who went; time to release for who has to, anew with everything
- * that it does release.
+ * Whether the member is asked to act: to release what is revoked, or, with the classic protocol, to join again for what
+ * it does not know of yet. One that does not is removed.
+ */
+export function mustAct(member: MemberState): boolean {
+  return member.revoking.size > 0 || (isClassic(member) && !knowsAssignment(member));
+}
+
+export function isClassic({ kafka }: Pick<MemberState, 'kafka'>): boolean {
+  return kafka !== null && kafka.classic !== null;
+}
+
+/** Always true for a member that is pushed its assignment. */
+export function knowsAssignment({ kafka, assigned }: MemberState): boolean {
+  return kafka === null || sameList(kafka.told, [...assigned.keys()]);
+}
+
+/**
+ * Timers that follow from the difference: none for who went; time to act for who has to, anew with everything that it
+ * does.
  */
 export function draftTimers(state: GroupState | undefined, draft: GroupDraft): TimerChange[] {
   const timers: TimerChange[] = [];
@@ -165,18 +196,21 @@ export function draftTimers(state: GroupState | undefined, draft: GroupDraft): T
     if (!draft.members.has(memberId)) timers.push(...cancelTimers(memberId));
   }
   for (const memberId of [...draft.members.keys()].sort()) {
-    const before = state?.members.get(memberId)?.revoking;
-    const { revoking: after, rebalanceTimeoutMs } = draft.members.get(memberId)!;
-    if (after.size === 0) {
-      if (before !== undefined && before.size > 0) timers.push({ key: timerKey('revoke', memberId), delayMs: null });
-      continue;
-    }
-    const hadNone = before === undefined || before.size === 0;
-    if (hadNone || [...before.keys()].some((partition) => !after.has(partition))) {
-      timers.push({ key: timerKey('revoke', memberId), delayMs: rebalanceTimeoutMs });
+    const before = state?.members.get(memberId);
+    const after = draft.members.get(memberId)!;
+    const had = before !== undefined && mustAct(before);
+    if (!mustAct(after)) {
+      if (had) timers.push({ key: timerKey('revoke', memberId), delayMs: null });
+    } else if (!had || hasActed(before, after)) {
+      timers.push({ key: timerKey('revoke', memberId), delayMs: after.rebalanceTimeoutMs });
     }
   }
   return timers;
+}
+
+function hasActed(before: MemberState, after: MemberState): boolean {
+  if ([...before.revoking.keys()].some((partition) => !after.revoking.has(partition))) return true;
+  return !sameList(before.kafka?.told ?? [], after.kafka?.told ?? []);
 }
 
 export type TimerKind = 'session' | 'revoke' | 'poll';
@@ -190,7 +224,7 @@ export function splitTimerKey(key: string): { kind: string; memberId: string } {
   return { kind: key.slice(0, slash), memberId: key.slice(slash + 1) };
 }
 
-function cancelTimers(memberId: string): TimerChange[] {
+export function cancelTimers(memberId: string): TimerChange[] {
   return (['session', 'revoke', 'poll'] as const).map((kind) => ({ key: timerKey(kind, memberId), delayMs: null }));
 }
 

@@ -104,6 +104,13 @@ export declare type GroupValue = Message<"naru.internal.v1.GroupValue"> & {
    * @generated from field: int64 created_at_ms = 3;
    */
   createdAtMs: bigint;
+
+  /**
+   * Set while the members assign partitions to themselves (Kafka's classic protocol).
+   *
+   * @generated from field: naru.internal.v1.ClassicGroup classic = 4;
+   */
+  classic?: ClassicGroup | undefined;
 };
 
 /**
@@ -111,6 +118,36 @@ export declare type GroupValue = Message<"naru.internal.v1.GroupValue"> & {
  * Use `create(GroupValueSchema)` to create a new message.
  */
 export declare const GroupValueSchema: GenMessage<GroupValue>;
+
+/**
+ * @generated from message naru.internal.v1.ClassicGroup
+ */
+export declare type ClassicGroup = Message<"naru.internal.v1.ClassicGroup"> & {
+  /**
+   * @generated from field: string protocol_type = 1;
+   */
+  protocolType: string;
+
+  /**
+   * Empty until one was chosen.
+   *
+   * @generated from field: string protocol_name = 2;
+   */
+  protocolName: string;
+
+  /**
+   * Empty while there is none.
+   *
+   * @generated from field: string leader_id = 3;
+   */
+  leaderId: string;
+};
+
+/**
+ * Describes the message naru.internal.v1.ClassicGroup.
+ * Use `create(ClassicGroupSchema)` to create a new message.
+ */
+export declare const ClassicGroupSchema: GenMessage<ClassicGroup>;
 
 /**
  * @generated from message naru.internal.v1.MemberValue
@@ -187,6 +224,13 @@ export declare type MemberValue = Message<"naru.internal.v1.MemberValue"> & {
    * @generated from field: repeated naru.internal.v1.TopicPartitions target = 12;
    */
   target: TopicPartitions[];
+
+  /**
+   * Set for a member that came through the Kafka door.
+   *
+   * @generated from field: naru.internal.v1.KafkaMember kafka = 13;
+   */
+  kafka?: KafkaMember | undefined;
 };
 
 /**
@@ -194,6 +238,91 @@ export declare type MemberValue = Message<"naru.internal.v1.MemberValue"> & {
  * Use `create(MemberValueSchema)` to create a new message.
  */
 export declare const MemberValueSchema: GenMessage<MemberValue>;
+
+/**
+ * @generated from message naru.internal.v1.KafkaMember
+ */
+export declare type KafkaMember = Message<"naru.internal.v1.KafkaMember"> & {
+  /**
+   * What it was last told to hold, or said that it holds.
+   *
+   * @generated from field: repeated naru.internal.v1.TopicPartitions told = 1;
+   */
+  told: TopicPartitions[];
+
+  /**
+   * Empty: none.
+   *
+   * @generated from field: string topic_pattern = 2;
+   */
+  topicPattern: string;
+
+  /**
+   * Set for a member that uses the classic protocol.
+   *
+   * @generated from field: naru.internal.v1.ClassicMember classic = 3;
+   */
+  classic?: ClassicMember | undefined;
+};
+
+/**
+ * Describes the message naru.internal.v1.KafkaMember.
+ * Use `create(KafkaMemberSchema)` to create a new message.
+ */
+export declare const KafkaMemberSchema: GenMessage<KafkaMember>;
+
+/**
+ * @generated from message naru.internal.v1.ClassicMember
+ */
+export declare type ClassicMember = Message<"naru.internal.v1.ClassicMember"> & {
+  /**
+   * The preferred one first.
+   *
+   * @generated from field: repeated naru.internal.v1.ClassicProtocol protocols = 1;
+   */
+  protocols: ClassicProtocol[];
+
+  /**
+   * As the group's leader gave it.
+   *
+   * @generated from field: bytes assignment = 2;
+   */
+  assignment: Uint8Array;
+
+  /**
+   * Whether subscription and assignment could be read as those of a consumer.
+   *
+   * @generated from field: bool readable = 3;
+   */
+  readable: boolean;
+};
+
+/**
+ * Describes the message naru.internal.v1.ClassicMember.
+ * Use `create(ClassicMemberSchema)` to create a new message.
+ */
+export declare const ClassicMemberSchema: GenMessage<ClassicMember>;
+
+/**
+ * @generated from message naru.internal.v1.ClassicProtocol
+ */
+export declare type ClassicProtocol = Message<"naru.internal.v1.ClassicProtocol"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bytes metadata = 2;
+   */
+  metadata: Uint8Array;
+};
+
+/**
+ * Describes the message naru.internal.v1.ClassicProtocol.
+ * Use `create(ClassicProtocolSchema)` to create a new message.
+ */
+export declare const ClassicProtocolSchema: GenMessage<ClassicProtocol>;
 
 /**
  * @generated from message naru.internal.v1.TopicPartitions

@@ -10,7 +10,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file naru/internal/v1/group.proto.
  */
 export const file_naru_internal_v1_group = /*@__PURE__*/
-  fileDesc("ChxuYXJ1L2ludGVybmFsL3YxL2dyb3VwLnByb3RvEhBuYXJ1LmludGVybmFsLnYxIoYBCg5Hcm91cFJlY29yZEtleRIQCghncm91cF9pZBgBIAEoCRIPCgVncm91cBgCIAEoCEgAEhMKCW1lbWJlcl9pZBgDIAEoCUgAEjEKBm9mZnNldBgEIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuT2Zmc2V0U3ViamVjdEgAQgkKB3N1YmplY3QiNAoNT2Zmc2V0U3ViamVjdBIQCgh0b3BpY19pZBgBIAEoDBIRCglwYXJ0aXRpb24YAiABKAUiUgoKR3JvdXBWYWx1ZRITCgtncm91cF9lcG9jaBgBIAEoBRIYChBhc3NpZ25tZW50X2Vwb2NoGAIgASgFEhUKDWNyZWF0ZWRfYXRfbXMYAyABKAMi/QIKC01lbWJlclZhbHVlEhQKDG1lbWJlcl9lcG9jaBgBIAEoBRISCgpqb2luX2Vwb2NoGAIgASgFEhMKC2luc3RhbmNlX2lkGAMgASgJEhEKCWNsaWVudF9pZBgEIAEoCRITCgtjbGllbnRfaG9zdBgFIAEoCRIOCgZ0b3BpY3MYBiADKAkSGgoSc2Vzc2lvbl90aW1lb3V0X21zGAcgASgFEhwKFHJlYmFsYW5jZV90aW1lb3V0X21zGAggASgFEhwKFG1heF9wb2xsX2ludGVydmFsX21zGAkgASgFEjUKCGFzc2lnbmVkGAogAygLMiMubmFydS5pbnRlcm5hbC52MS5Bc3NpZ25lZFBhcnRpdGlvbhI1CghyZXZva2luZxgLIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuQXNzaWduZWRQYXJ0aXRpb24SMQoGdGFyZ2V0GAwgAygLMiEubmFydS5pbnRlcm5hbC52MS5Ub3BpY1BhcnRpdGlvbnMiNwoPVG9waWNQYXJ0aXRpb25zEhAKCHRvcGljX2lkGAEgASgMEhIKCnBhcnRpdGlvbnMYAiADKAUiUAoRQXNzaWduZWRQYXJ0aXRpb24SEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgFEhYKDmFzc2lnbmVkX2Vwb2NoGAMgASgFIncKC09mZnNldFZhbHVlEg4KBm9mZnNldBgBIAEoAxIQCghtZXRhZGF0YRgCIAEoCRIXCg9jb21taXR0ZWRfYXRfbXMYAyABKAMSFwoPZmluaXNoZWRfZGVsdGFzGAQgAygEEhQKDGxlYWRlcl9lcG9jaBgFIAEoBWIGcHJvdG8z");
+  fileDesc("ChxuYXJ1L2ludGVybmFsL3YxL2dyb3VwLnByb3RvEhBuYXJ1LmludGVybmFsLnYxIoYBCg5Hcm91cFJlY29yZEtleRIQCghncm91cF9pZBgBIAEoCRIPCgVncm91cBgCIAEoCEgAEhMKCW1lbWJlcl9pZBgDIAEoCUgAEjEKBm9mZnNldBgEIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuT2Zmc2V0U3ViamVjdEgAQgkKB3N1YmplY3QiNAoNT2Zmc2V0U3ViamVjdBIQCgh0b3BpY19pZBgBIAEoDBIRCglwYXJ0aXRpb24YAiABKAUigwEKCkdyb3VwVmFsdWUSEwoLZ3JvdXBfZXBvY2gYASABKAUSGAoQYXNzaWdubWVudF9lcG9jaBgCIAEoBRIVCg1jcmVhdGVkX2F0X21zGAMgASgDEi8KB2NsYXNzaWMYBCABKAsyHi5uYXJ1LmludGVybmFsLnYxLkNsYXNzaWNHcm91cCJPCgxDbGFzc2ljR3JvdXASFQoNcHJvdG9jb2xfdHlwZRgBIAEoCRIVCg1wcm90b2NvbF9uYW1lGAIgASgJEhEKCWxlYWRlcl9pZBgDIAEoCSKrAwoLTWVtYmVyVmFsdWUSFAoMbWVtYmVyX2Vwb2NoGAEgASgFEhIKCmpvaW5fZXBvY2gYAiABKAUSEwoLaW5zdGFuY2VfaWQYAyABKAkSEQoJY2xpZW50X2lkGAQgASgJEhMKC2NsaWVudF9ob3N0GAUgASgJEg4KBnRvcGljcxgGIAMoCRIaChJzZXNzaW9uX3RpbWVvdXRfbXMYByABKAUSHAoUcmViYWxhbmNlX3RpbWVvdXRfbXMYCCABKAUSHAoUbWF4X3BvbGxfaW50ZXJ2YWxfbXMYCSABKAUSNQoIYXNzaWduZWQYCiADKAsyIy5uYXJ1LmludGVybmFsLnYxLkFzc2lnbmVkUGFydGl0aW9uEjUKCHJldm9raW5nGAsgAygLMiMubmFydS5pbnRlcm5hbC52MS5Bc3NpZ25lZFBhcnRpdGlvbhIxCgZ0YXJnZXQYDCADKAsyIS5uYXJ1LmludGVybmFsLnYxLlRvcGljUGFydGl0aW9ucxIsCgVrYWZrYRgNIAEoCzIdLm5hcnUuaW50ZXJuYWwudjEuS2Fma2FNZW1iZXIihwEKC0thZmthTWVtYmVyEi8KBHRvbGQYASADKAsyIS5uYXJ1LmludGVybmFsLnYxLlRvcGljUGFydGl0aW9ucxIVCg10b3BpY19wYXR0ZXJuGAIgASgJEjAKB2NsYXNzaWMYAyABKAsyHy5uYXJ1LmludGVybmFsLnYxLkNsYXNzaWNNZW1iZXIiawoNQ2xhc3NpY01lbWJlchI0Cglwcm90b2NvbHMYASADKAsyIS5uYXJ1LmludGVybmFsLnYxLkNsYXNzaWNQcm90b2NvbBISCgphc3NpZ25tZW50GAIgASgMEhAKCHJlYWRhYmxlGAMgASgIIjEKD0NsYXNzaWNQcm90b2NvbBIMCgRuYW1lGAEgASgJEhAKCG1ldGFkYXRhGAIgASgMIjcKD1RvcGljUGFydGl0aW9ucxIQCgh0b3BpY19pZBgBIAEoDBISCgpwYXJ0aXRpb25zGAIgAygFIlAKEUFzc2lnbmVkUGFydGl0aW9uEhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoBRIWCg5hc3NpZ25lZF9lcG9jaBgDIAEoBSJ3CgtPZmZzZXRWYWx1ZRIOCgZvZmZzZXQYASABKAMSEAoIbWV0YWRhdGEYAiABKAkSFwoPY29tbWl0dGVkX2F0X21zGAMgASgDEhcKD2ZpbmlzaGVkX2RlbHRhcxgEIAMoBBIUCgxsZWFkZXJfZXBvY2gYBSABKAViBnByb3RvMw");
 
 /**
  * Describes the message naru.internal.v1.GroupRecordKey.
@@ -34,30 +34,58 @@ export const GroupValueSchema = /*@__PURE__*/
   messageDesc(file_naru_internal_v1_group, 2);
 
 /**
+ * Describes the message naru.internal.v1.ClassicGroup.
+ * Use `create(ClassicGroupSchema)` to create a new message.
+ */
+export const ClassicGroupSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 3);
+
+/**
  * Describes the message naru.internal.v1.MemberValue.
  * Use `create(MemberValueSchema)` to create a new message.
  */
 export const MemberValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 3);
+  messageDesc(file_naru_internal_v1_group, 4);
+
+/**
+ * Describes the message naru.internal.v1.KafkaMember.
+ * Use `create(KafkaMemberSchema)` to create a new message.
+ */
+export const KafkaMemberSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 5);
+
+/**
+ * Describes the message naru.internal.v1.ClassicMember.
+ * Use `create(ClassicMemberSchema)` to create a new message.
+ */
+export const ClassicMemberSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 6);
+
+/**
+ * Describes the message naru.internal.v1.ClassicProtocol.
+ * Use `create(ClassicProtocolSchema)` to create a new message.
+ */
+export const ClassicProtocolSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 7);
 
 /**
  * Describes the message naru.internal.v1.TopicPartitions.
  * Use `create(TopicPartitionsSchema)` to create a new message.
  */
 export const TopicPartitionsSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 4);
+  messageDesc(file_naru_internal_v1_group, 8);
 
 /**
  * Describes the message naru.internal.v1.AssignedPartition.
  * Use `create(AssignedPartitionSchema)` to create a new message.
  */
 export const AssignedPartitionSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 5);
+  messageDesc(file_naru_internal_v1_group, 9);
 
 /**
  * Describes the message naru.internal.v1.OffsetValue.
  * Use `create(OffsetValueSchema)` to create a new message.
  */
 export const OffsetValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 6);
+  messageDesc(file_naru_internal_v1_group, 10);
 
