@@ -33,7 +33,7 @@ import {
 } from './journal-frame.ts';
 
 /** Read from a journal file at a time. */
-const WINDOW_BYTES = 1024 * 1024;
+const WINDOW_BYTES = 4 * 1024 * 1024;
 
 export interface JournalPlace {
   readonly fileNumber: number;
@@ -74,7 +74,7 @@ export class JournalFileReader {
     const from = position - this.#windowAt;
     if (from >= 0 && from + length <= this.#window.length) return this.#window.subarray(from, from + length);
     const wanted = Math.min(Math.max(length, WINDOW_BYTES), Math.max(0, this.sizeBytes - position));
-    const window = new Uint8Array(wanted);
+    const window = Buffer.allocUnsafeSlow(wanted);
     const read = await this.file.read(window, position);
     this.#window = window.subarray(0, read);
     this.#windowAt = position;

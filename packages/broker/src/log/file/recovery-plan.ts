@@ -24,8 +24,8 @@ import { PartitionLog, partitionDirectoryName } from './partition-log.ts';
 import { Segment, damaged, segmentBaseOffset, segmentGeneration, segmentName } from './segment.ts';
 import { positionInFile } from './segment-reader.ts';
 
-/** Partitions whose files are looked at together. */
-const PLANNED_AT_ONCE = 32;
+/** Files that are looked at or changed together. */
+const AT_ONCE = 32;
 
 interface PartitionHistory {
   lowestTruncate: number;
@@ -100,22 +100,16 @@ export class RecoveryPlan {
 
   /** Several at a time: with a thousand partitions it is the waiting for the disk that takes long. */
   async #planAll(partitions: readonly CheckpointPartition[], present: ReadonlySet<string>): Promise<void> {
-    let next = 0;
     const planned: PlannedPartition[] = [];
-    const plan = async (): Promise<void> => {
-      while (next < partitions.length) {
-        const index = next++;
-        const partition = partitions[index] as CheckpointPartition;
-        planned[index] = await this.#planPartition(partition, present.has(partitionDirectoryName(partition.key)));
-      }
-    };
-    await Promise.all(Array.from({ length: PLANNED_AT_ONCE }, plan));
+    await severalAtOnce(partitions, async (partition, index) => {
+      planned[index] = await this.#planPartition(partition, present.has(partitionDirectoryName(partition.key)));
+    });
     this.partitions.push(...planned);
   }
 
   /** Makes the files what the plan says. */
   async carryOut(): Promise<void> {
-    for (const change of this.#changes) await change();
+    await severalAtOnce(this.#changes, (change) => change());
   }
 
   async #planPartition(partition: CheckpointPartition, present: boolean): Promise<PlannedPartition> {
@@ -216,6 +210,17 @@ export class RecoveryPlan {
   #removeDirectory(name: string): void {
     this.#changes.push(() => this.#disk.removeDirectory(`${this.#segmentsDirectory}/${name}`));
   }
+}
+
+async function severalAtOnce<T>(items: readonly T[], work: (item: T, index: number) => Promise<void>): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (next < items.length) {
+      const index = next++;
+      await work(items[index] as T, index);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(AT_ONCE, items.length) }, worker));
 }
 
 /** @throws NaruError DATA_CORRUPT */
