@@ -65,7 +65,7 @@ export const stages: readonly Stage[] = [
     include: ['test/interop/**/*.test.ts'],
     timeoutMs: minute,
     longTimeoutMs: 10 * minute,
-    budgetMs: minute,
+    budgetMs: 4 * minute,
     parallel: false,
   },
   {

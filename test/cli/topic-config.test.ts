@@ -37,7 +37,7 @@ describe('naru topic config', () => {
     expect(changed).toMatchObject({ exitCode: 0, err: 'changed 3 settings of topic orders\n' });
     const set = (JSON.parse(changed.out) as { name: string; value: string; isSet: boolean }[]).filter((e) => e.isSet);
     expect(set.map(({ name, value }) => `${name}=${value}`)).toEqual([
-      'cleanup.policy=delete,compact',
+      'cleanup.policy=compact,delete',
       'retention.bytes=1073741824',
     ]);
     const wrong = await run(['topic', 'config', 'orders', '--set', 'retention.ms=soon']);

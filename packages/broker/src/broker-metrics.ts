@@ -2,21 +2,25 @@
 import { MetricsPage } from './doors/http/metrics-page.ts';
 import type { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import type { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import type { KafkaDoor } from './doors/kafka/kafka-door.ts';
 import type { Listener } from './doors/listener.ts';
 import type { LogStore } from './log/log-store.ts';
 import type { Shard } from './runtime/shard.ts';
+import type { ByteBudget } from './service/byte-budget.ts';
 
 const counter = (name: string, help: string, read: () => number) => ({ name, help, kind: 'counter', read }) as const;
 const gauge = (name: string, help: string, read: () => number) => ({ name, help, kind: 'gauge', read }) as const;
 
-export function metricsPage(
-  store: LogStore,
-  shard: Shard,
-  listener: Listener,
-  publisher: PublisherDoor,
-  subscriber: SubscriberDoor,
-): MetricsPage {
-  return new MetricsPage([...ofLog(store), ...ofShard(shard), ...ofDoors(listener, publisher, subscriber)]);
+export interface MeteredDoors {
+  readonly publisher: PublisherDoor;
+  readonly subscriber: SubscriberDoor;
+  readonly kafka: KafkaDoor;
+  /** Batches that are taken and not durable, of all doors. */
+  readonly publishing: ByteBudget;
+}
+
+export function metricsPage(store: LogStore, shard: Shard, listener: Listener, doors: MeteredDoors): MetricsPage {
+  return new MetricsPage([...ofLog(store), ...ofShard(shard), ...ofDoors(listener, doors)]);
 }
 
 function ofLog(store: LogStore) {
@@ -70,12 +74,12 @@ function ofShard(shard: Shard) {
   ];
 }
 
-function ofDoors(listener: Listener, publisher: PublisherDoor, subscriber: SubscriberDoor) {
+function ofDoors(listener: Listener, { publisher, subscriber, kafka, publishing }: MeteredDoors) {
   return [
     gauge(
       'publish_in_flight_bytes',
-      'Bytes of batches taken from publish streams and not durable.',
-      () => publisher.inFlightBytes,
+      'Bytes of batches taken from publishers and not durable.',
+      () => publishing.usedBytes,
     ),
     gauge('publish_streams', 'Publish streams that are open.', () => publisher.openStreams),
     gauge('subscribe_streams', 'Subscriptions that are open.', () => subscriber.openStreams),
@@ -84,6 +88,19 @@ function ofDoors(listener: Listener, publisher: PublisherDoor, subscriber: Subsc
       'Bytes of records read for subscribers and not taken by them.',
       () => subscriber.heldBytes,
     ),
+    gauge('kafka_connections', 'Open connections that speak Kafka.', () => kafka.connections),
+    counter(
+      'kafka_connections_refused_total',
+      'Connections closed for what their Kafka clients did.',
+      () => kafka.refused,
+    ),
+    counter('kafka_requests_total', 'Requests of Kafka clients.', () => kafka.requests),
+    gauge(
+      'kafka_arriving_bytes',
+      'Memory of large requests of Kafka clients that are arriving.',
+      () => kafka.arrivingBytes,
+    ),
+    gauge('kafka_unsent_bytes', 'Bytes of answers to Kafka clients that they have not taken.', () => kafka.unsentBytes),
     gauge('connections', 'Open connections.', () => listener.connections),
     counter('connections_accepted_total', 'Connections accepted.', () => listener.accepted),
     counter(

@@ -1,7 +1,7 @@
 /**
  * A broker: one data directory, one port. The only place that constructs implementations and wires them together.
  */
-import { isIPv4 } from 'node:net';
+import { isIPv4, type Socket } from 'node:net';
 import type { HandlerContext } from '@connectrpc/connect';
 import {
   randomUuidBytes,
@@ -19,7 +19,7 @@ import {
 import { NaruError } from '@naru/protocol';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { metricsPage } from './broker-metrics.ts';
-import { brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
+import { AUTO_HOST, brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
 import type { TopicConfigDefaults } from './core/registry/topic-config.ts';
 import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
 import { adminDoor } from './doors/grpc/admin-door.ts';
@@ -30,15 +30,21 @@ import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
 import { unaryDoor } from './doors/grpc/unary-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
 import type { MetricsPage } from './doors/http/metrics-page.ts';
+import { adminHandlers } from './doors/kafka/handlers/admin-handlers.ts';
+import { groupHandlers } from './doors/kafka/handlers/group-handlers.ts';
+import { logHandlers } from './doors/kafka/handlers/log-handlers.ts';
+import { KafkaDoor } from './doors/kafka/kafka-door.ts';
 import { DEFAULT_LISTENER_LIMITS, Listener } from './doors/listener.ts';
 import { nodeDisk } from './log/file/node-disk.ts';
 import type { LogStore } from './log/log-store.ts';
 import type { MetadataChange, MetadataStore } from './metadata/metadata-store.ts';
 import { MetadataFollower } from './runtime/metadata-follower.ts';
 import { GROUP_LOG_PARTITIONS, GROUP_LOG_TOPIC, Shard } from './runtime/shard.ts';
+import { ByteBudget } from './service/byte-budget.ts';
 import { ConnectedMembers } from './service/connected-members.ts';
 import { GroupService } from './service/groups.ts';
 import { ProducerIds } from './service/producer-ids.ts';
+import { MAX_TOTAL_IN_FLIGHT_BYTES } from './service/producer-session.ts';
 import { PublishService } from './service/publish.ts';
 import type { SubscriberSession } from './service/subscriber-session.ts';
 import { newTopic, TopicService } from './service/topics.ts';
@@ -186,17 +192,22 @@ async function start(
   const startedMs = clock.monotonicMs();
   const core = await openCore(config, surroundings, undo);
   const { store, metadata, shard, follower, failed, storage } = core;
-  const { publisher, subscriber, sessions, health, door, metrics } = makeDoors(config, surroundings, core);
+  const { publisher, subscriber, sessions, health, door, kafka, publishing, metrics } = makeDoors(
+    config,
+    surroundings,
+    core,
+  );
   undo.push(() => door.close());
   const { connections: maxConnections, connectionsPerAddress: maxConnectionsPerAddress } = config.limits;
-  const listener = new Listener(door, timers, logger, {
+  const doors = { http1: door.http1, http2: door.http2, kafka: (socket: Socket) => kafka.accept(socket) };
+  const listener = new Listener(doors, timers, logger, {
     ...DEFAULT_LISTENER_LIMITS,
     maxConnections,
     maxConnectionsPerAddress,
   });
-  metrics.page = metricsPage(store, shard, listener, publisher, subscriber);
+  metrics.page = metricsPage(store, shard, listener, { publisher, subscriber, kafka, publishing });
   const address = await listener.listen(config.host, config.port);
-  const streams = [publisher, subscriber, sessions, health];
+  const streams = [publisher, subscriber, sessions, health, kafka];
   const startMs = Math.round(clock.monotonicMs() - startedMs);
   logger.info({ ...address, storage: config.storage, topics: core.topicCount - 1, startMs }, 'the broker serves');
   return make(
@@ -258,11 +269,12 @@ async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, 
 }
 
 /** What holds where a topic says nothing. */
-function topicDefaults({ retention, log }: BrokerConfig): TopicConfigDefaults {
+function topicDefaults({ retention, log, allowKeyReorder }: BrokerConfig): TopicConfigDefaults {
   const { segmentAgeMs: segmentMs, segmentBytes, maxBatchBytes } = log;
   return {
     retentionMs: retention.timeMs,
     retentionBytes: retention.partitionBytes,
+    allowKeyReorder,
     segmentMs,
     segmentBytes,
     maxBatchBytes,
@@ -272,11 +284,14 @@ function topicDefaults({ retention, log }: BrokerConfig): TopicConfigDefaults {
 function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: BrokerSurroundings, core: Core) {
   const { metadata, shard, follower, topics, identity, failed } = core;
   const { maxBatchBytes } = config.log;
+  const publishing = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
+  const producerIds = new ProducerIds(metadata);
   const publisher = new PublisherDoor({
     publish: new PublishService({ topics, shard, clock, maxBatchBytes }),
-    producerIds: new ProducerIds(metadata),
+    producerIds,
     shard,
     maxBatchBytes,
+    inFlight: publishing,
     logger,
   });
   const peerOf = (context: HandlerContext): string => context.values.get(PEER_KEY);
@@ -310,7 +325,44 @@ function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: Brok
     },
     logger,
   });
-  return { publisher, subscriber, sessions, health, door, metrics };
+  const kafka = makeKafkaDoor(config, { clock, timers, random, logger }, core, publishing, producerIds);
+  return { publisher, subscriber, sessions, health, door, kafka, publishing, metrics };
+}
+
+function makeKafkaDoor(
+  config: BrokerConfig,
+  { clock, timers, random, logger }: Omit<BrokerSurroundings, 'disk'>,
+  { shard, follower, topics, identity }: Core,
+  publishing: ByteBudget,
+  producerIds: ProducerIds,
+): KafkaDoor {
+  const { clusterId, epoch: leaderEpoch } = identity;
+  const { autoCreateTopics } = config.kafka;
+  const builtIn = brokerConfig();
+  const handlers = {
+    ...logHandlers({ topics, shard, timers, producerIds, clusterId, leaderEpoch, autoCreateTopics }),
+    ...groupHandlers({ shard, registry: follower.registry, random }),
+    ...adminHandlers({
+      topics,
+      clusterId,
+      autoCreateTopics,
+      settings: config,
+      builtInSettings: builtIn,
+      topicDefaults: topicDefaults(config),
+      builtInTopicDefaults: topicDefaults(builtIn),
+    }),
+  };
+  const { host, port } = config.advertised;
+  return new KafkaDoor({
+    handlers,
+    clock,
+    timers,
+    logger,
+    maxRequestBytes: config.limits.kafkaRequestBytes,
+    producing: publishing,
+    advertisedHost: host === AUTO_HOST ? null : host,
+    advertisedPort: port === 0 ? null : port,
+  });
 }
 
 /** Gives the cluster its id, the broker its next epoch, and groups their log, where they are missing. */

@@ -20,6 +20,8 @@ import { z } from 'zod';
 
 const MIB = 1024 * 1024;
 const MAX_BATCH_BYTES = 8 * MIB;
+/** Of `advertised.host`. */
+export const AUTO_HOST = 'auto';
 /** The largest frame fits one file. */
 const MIN_JOURNAL_FILE_BYTES = 20 * MIB;
 /** The largest write is this part of a journal file. In its frame it can be twice as large; several have to fit. */
@@ -53,10 +55,21 @@ export const brokerSchema = z.strictObject({
     .prefault({}),
   /** Shards on threads of their own. Only 1 for now. */
   workers: z.literal(1, 'expected 1: shards on several threads are not supported yet').default(1),
+  /** Where Kafka clients are told to connect. */
+  advertised: z
+    .strictObject({
+      /** `auto`: the address that the client did connect to. */
+      host: z.string().min(1).default(AUTO_HOST),
+      /** 0: the port that is listened on. */
+      port: count(0, 65_535).default(0),
+    })
+    .prefault({}),
   /** Listening beyond loopback is refused without this, since there is no authentication yet. */
   allowRemote: z.boolean().default(false),
   /** Partitions of a topic that is created without saying. */
   defaultPartitions: count(1, 10_000).default(6),
+  /** Whether partitions may be added to ordered topics that do not say, although keys move then, as Kafka has it. */
+  allowKeyReorder: z.boolean().default(false),
   log: z
     .strictObject({
       /** Bytes of the largest batch, header included. */
@@ -141,12 +154,25 @@ export const brokerSchema = z.strictObject({
       maxMembers: count(1, 100_000).default(1_000),
     })
     .prefault({}),
+  kafka: z
+    .strictObject({
+      /** Whether a topic that a Kafka client asks for is created, as Kafka does it, where the client allows it. */
+      autoCreateTopics: z.boolean().default(true),
+    })
+    .prefault({}),
   limits: z
     .strictObject({
       connections: count(1, 1_000_000).default(2_000),
       connectionsPerAddress: count(1, 1_000_000).default(1_000),
       /** Producers that a partition remembers. */
       producersPerPartition: count(1, 10_000_000).default(10_000),
+      /** Bytes of one request of a Kafka client. */
+      kafkaRequestBytes: byteSize(64 * 1024)
+        .refine(
+          (bytes) => bytes < 16 * MIB,
+          'expected less than 16MiB: larger ones could not be told from other protocols',
+        )
+        .prefault(16 * MIB - 1),
     })
     .prefault({}),
   /** How much is said on stderr. */

@@ -340,7 +340,7 @@ describe('a subscription', () => {
 
 describe('a connection', () => {
   it.each([
-    ['garbage', new Uint8Array([0, 0, 0, 12, 1, 2, 3, 4])],
+    ['garbage', new Uint8Array([1, 0, 0, 12, 1, 2, 3, 4])],
     ['text that is no method', 'HELO there\r\n'],
     ['a TLS hello', new Uint8Array([0x16, 3, 1, 2, 0, 1, 0, 1, 252])],
     ['an SSH greeting', 'SSH-2.0-OpenSSH_9.6\r\n'],

@@ -1,19 +1,20 @@
 /**
  * The port. Looks at the first bytes of each connection and hands it to the door that speaks what they begin.
  *
- * HTTP/2 begins with its preface, HTTP/1 with a method, TLS with 0x16; anything else would be a Kafka frame, whose first
- * byte is 0 for every frame below 16 MiB. Owns sockets until a door has them, and their number.
+ * HTTP/2 begins with its preface, HTTP/1 with a method, TLS with 0x16, and Kafka with the first byte of a frame's size, which is
+ * 0 below 16 MiB. Owns sockets until a door has them, and their number.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Logger, Timers } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 
-export type DoorName = 'http2' | 'http1' | 'kafka' | 'tls';
+export type DoorName = 'http2' | 'http1' | 'kafka' | 'tls' | 'unknown';
 
 export interface Doors {
-  /** Takes a connection whose first bytes are still to be read. A door that is missing refuses. */
+  /** Takes a connection whose first bytes are still to be read. */
   readonly http2: (socket: Socket) => void;
   readonly http1: (socket: Socket) => void;
+  readonly kafka: (socket: Socket) => void;
 }
 
 export interface ListenerLimits {
@@ -35,6 +36,7 @@ const KEEP_ALIVE_AFTER_MS = 30_000;
 const HTTP2_PREFACE = 'PRI * HTTP/2.0';
 const HTTP1_METHODS = ['GET ', 'HEAD ', 'POST ', 'PUT ', 'DELETE ', 'OPTIONS ', 'PATCH ', 'CONNECT ', 'TRACE '];
 const TLS_HANDSHAKE = 0x16;
+const KAFKA_SIZE = 0;
 /** Enough to tell all of them apart. */
 const LONGEST_GREETING = HTTP2_PREFACE.length;
 
@@ -42,10 +44,11 @@ const LONGEST_GREETING = HTTP2_PREFACE.length;
 export function recognise(bytes: Uint8Array): DoorName | null {
   if (bytes.length === 0) return null;
   if (bytes[0] === TLS_HANDSHAKE) return 'tls';
+  if (bytes[0] === KAFKA_SIZE) return 'kafka';
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, Math.min(bytes.length, LONGEST_GREETING)).toString('latin1');
   if (text.startsWith(HTTP2_PREFACE)) return 'http2';
   if (HTTP1_METHODS.some((method) => text.startsWith(method))) return 'http1';
-  return [HTTP2_PREFACE, ...HTTP1_METHODS].some((greeting) => greeting.startsWith(text)) ? null : 'kafka';
+  return [HTTP2_PREFACE, ...HTTP1_METHODS].some((greeting) => greeting.startsWith(text)) ? null : 'unknown';
 }
 
 export class Listener {
@@ -155,6 +158,7 @@ export class Listener {
   #handOver(socket: Socket, door: DoorName): void {
     if (door === 'http2') return this.#doors.http2(socket);
     if (door === 'http1') return this.#doors.http1(socket);
+    if (door === 'kafka') return this.#doors.kafka(socket);
     this.refused += 1;
     const what = door === 'tls' ? 'TLS, which is not configured' : 'no protocol that this broker speaks';
     this.#logger.warn({ peer: socket.remoteAddress }, `a connection was closed: it spoke ${what}`);

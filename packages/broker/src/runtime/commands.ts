@@ -28,6 +28,7 @@ export interface AppendReply {
   readonly baseOffset: number;
   /** The batch was stored before, at this offset. */
   readonly duplicate: boolean;
+  readonly logStartOffset: number;
 }
 
 /** Reads durable batches; waits up to `maxWaitMs` until there are `minBytes`. */
@@ -40,6 +41,8 @@ export interface FetchCommand {
   /** In all; one batch is given even when it is larger. */
   readonly maxBytes: number;
   readonly maxWaitMs: number;
+  /** Answers every partition, in order: those without batches too. Default false. */
+  readonly everyPartition?: boolean | undefined;
 }
 
 export interface FetchPartition {
@@ -49,7 +52,7 @@ export interface FetchPartition {
 }
 
 export interface FetchReply {
-  /** Those that have batches or a refusal, in the order of the request. */
+  /** Those that have batches or a refusal, in the order of the request; all when `everyPartition` asked for it. */
   readonly partitions: readonly FetchedPartition[];
 }
 
@@ -76,12 +79,36 @@ export type OffsetPosition =
   /** Clamped to what there is. */
   | { readonly at: 'offset'; readonly offset: number }
   /** The first record of this time or later; the end when there is none. */
-  | { readonly at: 'time'; readonly timestampMs: number };
+  | { readonly at: 'time'; readonly timestampMs: number }
+  /** A record with the largest time that there is; the end when the partition is empty. */
+  | { readonly at: 'largest-time' };
 
 export interface FindOffsetCommand {
   readonly type: 'find-offset';
   readonly partition: PartitionKey;
   readonly position: OffsetPosition;
+}
+
+export interface FoundOffset {
+  readonly offset: number;
+  /** Of the record that was found by its time; null when none was, or for other positions. */
+  readonly timestampMs: number | null;
+  /** Under which the record at the offset was written; the one in force at the end. Null when nothing is stored there. */
+  readonly leaderEpoch: number | null;
+}
+
+/** Where a leader epoch ended, by which a reader notices that the log was cut (KIP-101, KIP-320). */
+export interface EpochEndCommand {
+  readonly type: 'epoch-end';
+  readonly partition: PartitionKey;
+  readonly leaderEpoch: number;
+}
+
+/** The largest epoch that is not above the one asked for, and the offset after its last record. */
+export interface EpochEnd {
+  /** Null, with the offset, when the epoch lies beyond the one in force. */
+  readonly leaderEpoch: number | null;
+  readonly endOffset: number | null;
 }
 
 export interface DescribePartitionsCommand {
@@ -94,6 +121,7 @@ export interface PartitionStatus {
   readonly logStartOffset: number;
   readonly highWatermark: number;
   readonly sizeBytes: number;
+  /** In force: of what is written now. */
   readonly leaderEpoch: number;
 }
 
@@ -173,6 +201,7 @@ export type Command =
   | FetchCommand
   | CancelFetchCommand
   | FindOffsetCommand
+  | EpochEndCommand
   | DescribePartitionsCommand
   | DeleteRecordsCommand
   | TopicsCommand
@@ -188,22 +217,24 @@ export type ReplyOf<C extends Command> = C extends AppendCommand
   : C extends FetchCommand
     ? FetchReply
     : C extends FindOffsetCommand
-      ? { readonly offset: number }
-      : C extends DescribePartitionsCommand
-        ? readonly PartitionStatus[]
-        : C extends DeleteRecordsCommand
-          ? DeleteRecordsReply
-          : C extends GroupCommandEnvelope<infer G>
-            ? Exclude<GroupReplies[G['type']], Parked>
-            : C extends WatchMemberCommand
-              ? MemberView
-              : C extends GroupOffsetsCommand
-                ? readonly PartitionOffset[]
-                : C extends ListGroupsCommand
-                  ? readonly GroupListing[]
-                  : C extends DescribeGroupCommand
-                    ? GroupDescription
-                    : null;
+      ? FoundOffset
+      : C extends EpochEndCommand
+        ? EpochEnd
+        : C extends DescribePartitionsCommand
+          ? readonly PartitionStatus[]
+          : C extends DeleteRecordsCommand
+            ? DeleteRecordsReply
+            : C extends GroupCommandEnvelope<infer G>
+              ? Exclude<GroupReplies[G['type']], Parked>
+              : C extends WatchMemberCommand
+                ? MemberView
+                : C extends GroupOffsetsCommand
+                  ? readonly PartitionOffset[]
+                  : C extends ListGroupsCommand
+                    ? readonly GroupListing[]
+                    : C extends DescribeGroupCommand
+                      ? GroupDescription
+                      : null;
 
 /** Whether a reply says no. */
 export function isRefusal(reply: unknown): reply is Refusal {

@@ -18,9 +18,9 @@ import {
 } from '@naru/protocol/batch';
 import {
   decideAppend,
+  epochEnd,
   evolveAppend,
   evolveDeletedBefore,
-  leaderEpoch,
   newPartitionState,
   type PartitionLimits,
   type PartitionState,
@@ -33,14 +33,17 @@ import type {
   AppendReply,
   DeleteRecordsCommand,
   DeleteRecordsReply,
+  EpochEnd,
+  EpochEndCommand,
   FetchCommand,
   FetchedPartition,
   FetchPartition,
   FetchReply,
   FindOffsetCommand,
+  FoundOffset,
   PartitionStatus,
 } from './commands.ts';
-import { isRefusal } from './commands.ts';
+import { findOffset } from './find-offset.ts';
 
 export interface Partition {
   readonly state: PartitionState;
@@ -145,9 +148,12 @@ export class PartitionRuntime {
     const decision = decideAppend(partition.state, header, this.#options.clock.nowMs(), partition.limits);
     if (decision.kind === 'refused') return reply(refuse(decision.code, decision.message), 0);
     const { baseOffset } = decision;
-    if (decision.kind === 'duplicate') return reply({ baseOffset, duplicate: true }, partition.lastCycle);
+    const { logStartOffset } = partition.state;
+    if (decision.kind === 'duplicate') {
+      return reply({ baseOffset, duplicate: true, logStartOffset }, partition.lastCycle);
+    }
     this.#store(partition, command.batch, header, baseOffset);
-    reply({ baseOffset, duplicate: false }, partition.lastCycle);
+    reply({ baseOffset, duplicate: false, logStartOffset }, partition.lastCycle);
   }
 
   /** Compaction goes by key: an event without one would stay for ever. */
@@ -290,9 +296,23 @@ export class PartitionRuntime {
       }
     }
     if (mayWait && !urgent && foundBytes < Math.max(1, command.minBytes)) return null;
-    if (!found.some((entry) => entry instanceof Promise)) return { partitions: found as FetchedPartition[] };
-    const read = found.map((entry) => Promise.resolve(entry));
-    return Promise.all(read).then((partitions) => ({ partitions: partitions.filter(hasContent) }));
+    const answer = (partitions: FetchedPartition[]): FetchReply => ({
+      partitions:
+        command.everyPartition === true ? this.#completed(command, partitions) : partitions.filter(hasContent),
+    });
+    if (!found.some((entry) => entry instanceof Promise)) return answer(found as FetchedPartition[]);
+    return Promise.all(found.map((entry) => Promise.resolve(entry))).then(answer);
+  }
+
+  /** One for each partition that was asked for, in order. */
+  #completed(command: FetchCommand, found: readonly FetchedPartition[]): FetchedPartition[] {
+    let next = 0;
+    return command.partitions.map((wanted) => {
+      if (found[next]?.partition === wanted.partition) return found[next++] as FetchedPartition;
+      const partition = this.#partitions.get(wanted.partition);
+      if (partition === undefined) return refusedFetch(wanted, unknownPartition(wanted.partition));
+      return emptyFetch(wanted, partition);
+    });
   }
 
   /** Null when there is nothing new. */
@@ -323,45 +343,17 @@ export class PartitionRuntime {
     });
   }
 
-  async findOffset(command: FindOffsetCommand): Promise<{ offset: number } | Refusal> {
-    const partition = this.#partitions.get(command.partition);
-    if (partition === undefined) return unknownPartition(command.partition);
-    const { state, highWatermark } = partition;
-    const { position } = command;
-    switch (position.at) {
-      case 'beginning':
-        return { offset: state.logStartOffset };
-      case 'end':
-        return { offset: highWatermark };
-      case 'offset':
-        return { offset: Math.min(Math.max(position.offset, state.logStartOffset), highWatermark) };
-      case 'time': {
-        const batch = await this.#batchAtTime(command.partition, position.timestampMs);
-        if (isRefusal(batch)) return batch;
-        if (batch === null || batch.baseOffset >= highWatermark) return { offset: highWatermark };
-        return { offset: Math.max(this.#offsetInBatch(batch, position.timestampMs), state.logStartOffset) };
-      }
-    }
+  async findOffset({ partition: key, position }: FindOffsetCommand): Promise<FoundOffset | Refusal> {
+    const partition = this.#partitions.get(key);
+    return partition === undefined ? unknownPartition(key) : findOffset(partition, position, this.#options);
   }
 
-  async #batchAtTime(partition: PartitionKey, timestampMs: number): Promise<StoredBatch | null | Refusal> {
-    try {
-      return await this.#options.store.findByTimestamp(partition, timestampMs);
-    } catch (error) {
-      if (error instanceof NaruError) return error.toRefusal();
-      throw error;
-    }
-  }
-
-  /** Publishers encode records, and this broker looks at headers only: records that cannot be read begin at their batch. */
-  #offsetInBatch(batch: StoredBatch, timestampMs: number): number {
-    try {
-      const records = decodeRecords(batch.records, this.#options.codecs);
-      return records.find((record) => record.timestampMs >= timestampMs)?.offset ?? batch.lastOffset + 1;
-    } catch (error) {
-      if (error instanceof NaruError) return batch.baseOffset;
-      throw error;
-    }
+  epochEnd({ partition: key, leaderEpoch }: EpochEndCommand): EpochEnd | Refusal {
+    const partition = this.#partitions.get(key);
+    if (partition === undefined) return unknownPartition(key);
+    const found = epochEnd(partition.state, leaderEpoch, this.#options.leaderEpoch);
+    if (found === null) return { leaderEpoch: null, endOffset: null };
+    return { leaderEpoch: found.epoch, endOffset: Math.min(found.endOffset, partition.highWatermark) };
   }
 
   describe(keys: readonly PartitionKey[]): PartitionStatus[] {
@@ -373,7 +365,7 @@ export class PartitionRuntime {
         logStartOffset: partition.state.logStartOffset,
         highWatermark: partition.highWatermark,
         sizeBytes: this.#options.store.info(key)?.sizeBytes ?? 0,
-        leaderEpoch: leaderEpoch(partition.state),
+        leaderEpoch: this.#options.leaderEpoch,
       };
     });
   }
@@ -381,6 +373,17 @@ export class PartitionRuntime {
 
 export function unknownPartition(key: PartitionKey): Refusal {
   return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${key}`);
+}
+
+function emptyFetch({ partition, offset }: FetchPartition, { highWatermark, state }: Partition): FetchedPartition {
+  return {
+    partition,
+    batches: [],
+    nextOffset: offset,
+    highWatermark,
+    logStartOffset: state.logStartOffset,
+    refusal: null,
+  };
 }
 
 function refusedFetch(wanted: FetchPartition, refusal: Refusal, partition?: Partition): FetchedPartition {

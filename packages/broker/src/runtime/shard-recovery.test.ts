@@ -155,7 +155,7 @@ describe('a shard that is started again', () => {
     const second = await start();
     for (const baseSequence of [0, 1, 2]) {
       const reply = await settled(second.append(0, [`s${baseSequence}`], { producerId: 1, baseSequence }));
-      expect(reply).toEqual({ baseOffset: baseSequence, duplicate: true });
+      expect(reply).toEqual({ baseOffset: baseSequence, duplicate: true, logStartOffset: 0 });
     }
     await expect(second.append(0, ['s9'], { producerId: 1, baseSequence: 9 })).rejects.toMatchObject({
       code: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
@@ -163,6 +163,7 @@ describe('a shard that is started again', () => {
     expect(await settled(second.append(0, ['s3'], { producerId: 1, baseSequence: 3 }))).toEqual({
       baseOffset: 3,
       duplicate: false,
+      logStartOffset: 0,
     });
   });
 

@@ -65,7 +65,7 @@ describe('topics of a shard', () => {
     const append = () => scenario.submit({ type: 'append', partition: keyOf(1, topic), batch: textBatch(['x']) });
     expect(await append()).toMatchObject({ code: 'UNKNOWN_TOPIC_OR_PARTITION' });
     await settled(scenario.ask(changed({ ...topic, partitionCount: 2 })));
-    expect(await settled(append())).toEqual({ baseOffset: 0, duplicate: false });
+    expect(await settled(append())).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
   });
 
   it.each(stores)('go while a fetch waits for them, which is told so (%s)', async (_name, createStore) => {

@@ -77,7 +77,9 @@ export class ShardTopics {
 
   /** Names that a subscription by pattern may match. */
   names(): string[] {
-    return this.registry.all().flatMap(({ name, state }) => (state !== 'active' || isInternalTopicName(name) ? [] : [name]));
+    return this.registry
+      .all()
+      .flatMap(({ name, state }) => (state !== 'active' || isInternalTopicName(name) ? [] : [name]));
   }
 
   /** Those that their topics' settings clean up; the broker's own look after themselves. */

@@ -64,7 +64,7 @@ const stores: [string, () => LogStore][] = [
 describe.each(stores)('a shard on the %s store', (_name, createStore) => {
   it('gives each partition its own offsets, and serves what was appended in order', async () => {
     const shard = await start(createStore());
-    expect(await settled(shard.append(0, ['a', 'b']))).toEqual({ baseOffset: 0, duplicate: false });
+    expect(await settled(shard.append(0, ['a', 'b']))).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
     const replies = await settled(
       Promise.all([shard.append(0, ['c']), shard.append(1, ['x']), shard.append(0, ['d'])]),
     );
@@ -175,6 +175,7 @@ describe.each(stores)('a shard on the %s store', (_name, createStore) => {
     expect(await settled(shard.append(0, ['b'], { producerId: 5, baseSequence: 1 }))).toEqual({
       baseOffset: 1,
       duplicate: false,
+      logStartOffset: 0,
     });
     expect(await settled(shard.contents(0))).toEqual(['0:a', '1:b']);
   });
@@ -229,7 +230,7 @@ describe('a shard whose store is held', () => {
     expect([append, fetch, join, commit, offsets, described]).toEqual([{}, {}, {}, {}, {}, {}]);
     held.release();
     await turns();
-    expect(append.value).toEqual({ baseOffset: 0, duplicate: false });
+    expect(append.value).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
     expect(textsOf(fetch.value?.partitions[0]?.batches ?? [])).toEqual(['0:a']);
     expect([join, commit, offsets, described]).toEqual([{}, {}, {}, {}]);
     while (held.waiting > 0) {
@@ -254,7 +255,7 @@ describe('a shard whose store is held', () => {
     held.release();
     held.release();
     await Promise.all(rest);
-    expect(first.value).toEqual({ baseOffset: 0, duplicate: false });
+    expect(first.value).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
   });
 
   it('answers a repeated batch with the same offset, only when the first one is durable', async () => {
@@ -268,8 +269,8 @@ describe('a shard whose store is held', () => {
     expect([first, second]).toEqual([{}, {}]);
     held.release();
     await turns();
-    expect(first.value).toEqual({ baseOffset: 0, duplicate: false });
-    expect(second.value).toEqual({ baseOffset: 0, duplicate: true });
+    expect(first.value).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
+    expect(second.value).toEqual({ baseOffset: 0, duplicate: true, logStartOffset: 0 });
     expect(await scenario.contents(0)).toEqual(['0:a', '1:b']);
   });
 
@@ -326,7 +327,7 @@ describe('a shard whose store is held', () => {
       message: 'no space',
     });
     held.say(null);
-    expect(await scenario.append(0, ['a'])).toEqual({ baseOffset: 0, duplicate: false });
+    expect(await scenario.append(0, ['a'])).toEqual({ baseOffset: 0, duplicate: false, logStartOffset: 0 });
   });
 
   it('waits with appends while too much is being made durable', async () => {

@@ -68,6 +68,7 @@ const CHECKPOINT_RETRY_MS = 1_000;
 export const DEFAULT_TOPIC_CONFIG: TopicConfigDefaults = {
   retentionMs: 7 * 86_400_000,
   retentionBytes: Infinity,
+  allowKeyReorder: false,
   segmentMs: 7 * 86_400_000,
   segmentBytes: 128 * 1024 * 1024,
   maxBatchBytes: DEFAULT_SHARD_LIMITS.maxBatchBytes,
@@ -365,6 +366,8 @@ export class Shard implements ShardClient {
       case 'find-offset':
         this.#partitions.findOffset(command).then(resolve, reject);
         return undefined;
+      case 'epoch-end':
+        return resolve(this.#partitions.epochEnd(command));
       case 'describe-partitions':
         return resolve(this.#partitions.describe(command.partitions));
       case 'delete-records': {

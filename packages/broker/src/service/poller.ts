@@ -16,6 +16,7 @@ import {
   type OffsetPosition,
   type ShardClient,
 } from '../runtime/commands.ts';
+import { newFetchId } from './long-poll.ts';
 
 /** Polls of one subscriber that wait. */
 export const MAX_WAITING_POLLS = 8;
@@ -67,8 +68,6 @@ export interface PollerOptions {
   /** The poller stops after it. */
   readonly fail: (error: unknown) => void;
 }
-
-let nextFetchId = 1;
 
 export class Poller {
   readonly #options: PollerOptions;
@@ -187,7 +186,7 @@ export class Poller {
   }
 
   async #fetch(poll: Poll, active: [PartitionKey, Position][], maxWaitMs: number): Promise<PolledPartition[]> {
-    const fetchId = nextFetchId++;
+    const fetchId = newFetchId();
     this.#fetchId = fetchId;
     const asked = new Map(active.map(([partition, { offset, generation }]) => [partition, { offset, generation }]));
     const reply: FetchReply | Refusal = await this.#options.shard

@@ -13,7 +13,7 @@ import { isRefusal, type AppendReply, type ShardClient } from '../runtime/comman
 /** Of one stream. */
 export const MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
 
-/** Of all streams; below what the shard's queue takes, so that streams wait where they would be refused. */
+/** Of all doors; below what the shard's queue takes, so that publishers wait where they would be refused. */
 export const MAX_TOTAL_IN_FLIGHT_BYTES = 48 * 1024 * 1024;
 
 export interface BatchOutcome {

@@ -9,9 +9,11 @@ import {
   type CreateTopic,
   type TopicMetadata,
 } from '../core/registry/topic-registry.ts';
+import { alterTopicConfig, type ConfigOperation } from '../core/registry/alter-topic-config.ts';
 import {
   changeTopicConfig,
   describeTopicConfig,
+  topicConfig,
   type TopicConfigDefaults,
   type TopicConfigEntry,
   type TopicConfigTexts,
@@ -45,6 +47,7 @@ export interface RecordsBefore {
 
 export class TopicService {
   readonly #options: TopicServiceOptions;
+  #lastChange: Promise<unknown> = Promise.resolve();
 
   constructor(options: TopicServiceOptions) {
     this.#options = options;
@@ -54,7 +57,12 @@ export class TopicService {
     return this.#options.follower.registry;
   }
 
-  async create(request: CreateTopicRequest): Promise<TopicMetadata | Refusal> {
+  /** @param validateOnly answer what would become of it, and create nothing */
+  create(request: CreateTopicRequest, validateOnly = false): Promise<TopicMetadata | Refusal> {
+    return this.#inTurn(() => this.#create(request, validateOnly));
+  }
+
+  async #create(request: CreateTopicRequest, validateOnly: boolean): Promise<TopicMetadata | Refusal> {
     const { defaultPartitionCount, random, clock } = this.#options;
     const complete = {
       ...request,
@@ -69,33 +77,69 @@ export class TopicService {
       topicIdFromBytes(randomUuidBytes(random)),
       clock.nowMs(),
     );
+    if (validateOnly) return topic;
     const done = await this.#commit(topic.name, 0, topic);
     return done ? topic : refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(topic.name)} was created meanwhile`);
   }
 
-  async addPartitions(
+  /** @param validateOnly answer what would become of it, and change nothing */
+  addPartitions(
     name: string,
     partitionCount: number,
     allowKeyReorder: boolean,
+    validateOnly = false,
   ): Promise<TopicMetadata | Refusal> {
-    const topic = this.find(name);
-    if (isRefusal(topic)) return topic;
-    const refusal = notInternal(name) ?? checkAddPartitions(topic, partitionCount, allowKeyReorder);
-    if (refusal !== null) return refusal;
-    const grown: TopicMetadata = { ...topic, partitionCount };
-    return (await this.#replace(topic, grown)) ? grown : changedMeanwhile(name);
+    const grow = (topic: TopicMetadata): TopicMetadata | Refusal => {
+      const isAllowed = allowKeyReorder || topicConfig(topic.config, this.#options.topicDefaults).allowKeyReorder;
+      return checkAddPartitions(topic, partitionCount, isAllowed) ?? { ...topic, partitionCount };
+    };
+    return this.#change(name, grow, validateOnly);
   }
 
   /** Settings that are set or go back to the broker's; in force when it resolves. */
-  async changeConfig(name: string, set: TopicConfigTexts, unset: readonly string[]): Promise<TopicMetadata | Refusal> {
-    const topic = this.find(name);
-    if (isRefusal(topic)) return topic;
-    const refusal = notInternal(name);
-    if (refusal !== null) return refusal;
-    const changed = changeTopicConfig(topic.config, set, unset);
-    if (isRefusal(changed)) return changed;
-    const after: TopicMetadata = { ...topic, config: changed.config };
-    return (await this.#replace(topic, after)) ? after : changedMeanwhile(name);
+  changeConfig(name: string, set: TopicConfigTexts, unset: readonly string[]): Promise<TopicMetadata | Refusal> {
+    return this.#changeConfig(name, (before) => changeTopicConfig(before, set, unset), false);
+  }
+
+  /** Operations on single settings; in force when it resolves. */
+  alterConfig(
+    name: string,
+    operations: readonly ConfigOperation[],
+    validateOnly: boolean,
+  ): Promise<TopicMetadata | Refusal> {
+    const { topicDefaults } = this.#options;
+    return this.#changeConfig(name, (before) => alterTopicConfig(before, operations, topicDefaults), validateOnly);
+  }
+
+  /** What is set takes the place of everything that was set; in force when it resolves. */
+  replaceConfig(name: string, set: TopicConfigTexts, validateOnly: boolean): Promise<TopicMetadata | Refusal> {
+    return this.#changeConfig(name, () => changeTopicConfig({}, set), validateOnly);
+  }
+
+  #changeConfig(
+    name: string,
+    change: (before: TopicConfigTexts) => { readonly config: TopicConfigTexts } | Refusal,
+    validateOnly: boolean,
+  ): Promise<TopicMetadata | Refusal> {
+    const configure = (topic: TopicMetadata): TopicMetadata | Refusal => {
+      const changed = change(topic.config);
+      return isRefusal(changed) ? changed : { ...topic, config: changed.config };
+    };
+    return this.#change(name, configure, validateOnly);
+  }
+
+  #change(
+    name: string,
+    change: (topic: TopicMetadata) => TopicMetadata | Refusal,
+    validateOnly: boolean,
+  ): Promise<TopicMetadata | Refusal> {
+    return this.#inTurn(async () => {
+      const topic = this.find(name);
+      if (isRefusal(topic)) return topic;
+      const after = notInternal(name) ?? change(topic);
+      if (validateOnly || isRefusal(after)) return after;
+      return (await this.#replace(topic, after)) ? after : changedMeanwhile(name);
+    });
   }
 
   /** Every setting of a topic with the value in force. */
@@ -126,7 +170,11 @@ export class TopicService {
   }
 
   /** The name is free again when it resolves. */
-  async delete(name: string): Promise<Refusal | null> {
+  delete(name: string): Promise<Refusal | null> {
+    return this.#inTurn(() => this.#delete(name));
+  }
+
+  async #delete(name: string): Promise<Refusal | null> {
     const topic = this.find(name);
     if (isRefusal(topic)) return topic;
     const refusal = notInternal(name);
@@ -161,6 +209,13 @@ export class TopicService {
     const reply = await this.#options.shard.submit({ type: 'describe-partitions', partitions });
     if (isRefusal(reply)) throw NaruError.from(reply);
     return reply;
+  }
+
+  /** Changes go one after the other, so that each sees what became of the one before and none is lost. Doors bound how many wait. */
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#lastChange.then(work);
+    this.#lastChange = done.catch(() => undefined);
+    return done;
   }
 
   async #replace(before: TopicMetadata, after: TopicMetadata): Promise<boolean> {

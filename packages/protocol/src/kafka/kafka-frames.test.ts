@@ -197,6 +197,20 @@ describe('tagged fields', () => {
 });
 
 describe('what cannot be read says where', () => {
+  test('a string of malformed bytes that grow beyond what an answer could repeat', () => {
+    const read = (length: number): unknown => {
+      const frame = frameOf(
+        encodeRequest(heartbeat, 0, header, { groupId: 'g'.repeat(length), generationId: 1, memberId: '' }),
+      );
+      const { bodyAt } = decodeRequestHeader(frame);
+      frame.fill(0xff, bodyAt + 2, bodyAt + 2 + length);
+      return decodeRequest(heartbeat, 0, frame, bodyAt).groupId;
+    };
+    const longest = Math.floor(MAX_STRING_BYTES / 3);
+    expect(read(longest)).toBe('\ufffd'.repeat(longest));
+    expect(refusalOf(() => read(longest + 1))).toContain('malformed UTF-8');
+  });
+
   test('with the path to the field', () => {
     const partitions = [0, 1].map((partitionIndex) => ({
       partitionIndex,

@@ -3,6 +3,8 @@ import { partitionKey, type TopicId } from '@naru/base';
 import { describe, expect, it } from 'vitest';
 import {
   decideAppend,
+  epochAt,
+  epochEnd,
   evolveAppend,
   evolveDeletedBefore,
   evolveTruncated,
@@ -116,5 +118,39 @@ describe('the table of leader epochs', () => {
     evolveDeletedBefore(state, 3);
     expect(state.epochs).toEqual([{ epoch: 2, startOffset: 2 }]);
     expect(state.logStartOffset).toBe(3);
+  });
+});
+
+describe('leader epochs', () => {
+  /** Offsets 0 to 2 in epoch 1, 3 and 4 in epoch 4, none yet in epoch 6, which is in force. */
+  function written(): PartitionState {
+    const state = newPartitionState(KEY);
+    append(state, 3, { partitionLeaderEpoch: 1 });
+    append(state, 2, { partitionLeaderEpoch: 4 });
+    return state;
+  }
+
+  it('end where the next one began, or where the log ends', () => {
+    const ends = [0, 1, 2, 3, 4, 5, 6, 7].map((epoch) => epochEnd(written(), epoch, 6));
+    expect(ends).toEqual([
+      { epoch: 0, endOffset: 0 },
+      { epoch: 1, endOffset: 3 },
+      { epoch: 1, endOffset: 3 },
+      { epoch: 1, endOffset: 3 },
+      { epoch: 4, endOffset: 5 },
+      { epoch: 4, endOffset: 5 },
+      { epoch: 6, endOffset: 5 },
+      null,
+    ]);
+  });
+
+  it('never end below the log start', () => {
+    const state = written();
+    evolveDeletedBefore(state, 4);
+    expect(epochEnd(state, 1, 6)?.endOffset).toBeGreaterThanOrEqual(4);
+  });
+
+  it('are known for every offset in the log', () => {
+    expect([0, 2, 3, 4, 5].map((offset) => epochAt(written(), offset))).toEqual([1, 1, 4, 4, undefined]);
   });
 });

@@ -65,6 +65,31 @@ export function leaderEpoch(state: PartitionState): number {
   return state.epochs.at(-1)?.epoch ?? 0;
 }
 
+/** Under which the record at `offset` was written; undefined when the log does not reach there. */
+export function epochAt(state: PartitionState, offset: number): number | undefined {
+  if (offset >= state.endOffset) return undefined;
+  return state.epochs.findLast((entry) => entry.startOffset <= offset)?.epoch;
+}
+
+/**
+ * Where an epoch ended: the largest epoch that is not above `asked`, and the offset after its last record. Null beyond the one
+ * in force.
+ *
+ * @param inForce of what is written now, even if nothing has been
+ */
+export function epochEnd(
+  state: PartitionState,
+  asked: number,
+  inForce: number,
+): { readonly epoch: number; readonly endOffset: number } | null {
+  if (asked > inForce) return null;
+  if (asked === inForce) return { epoch: asked, endOffset: state.endOffset };
+  const above = state.epochs.find((entry) => entry.epoch > asked);
+  const endOffset = above === undefined ? state.endOffset : above.startOffset;
+  const known = state.epochs.findLast((entry) => entry.epoch <= asked);
+  return { epoch: known?.epoch ?? asked, endOffset: Math.max(endOffset, state.logStartOffset) };
+}
+
 /**
  * Whether and where a batch of a publisher is stored.
  *

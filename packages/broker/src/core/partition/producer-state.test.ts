@@ -57,10 +57,10 @@ describe('a known producer', () => {
   });
 
   it('is refused when it repeats with other bounds', () => {
-    expect(decideSequence(given([0]), claim(0, 5))).toMatchObject({
-      kind: 'refused',
-      code: 'DUPLICATE_SEQUENCE_NUMBER',
-    });
+    const state = given([0], [10], [20], [30], [40], [50]);
+    for (const claimed of [claim(10, 5), claim(11), claim(45, 20), claim(5, 10)]) {
+      expect(decideSequence(state, claimed)).toMatchObject({ kind: 'refused', code: 'OUT_OF_ORDER_SEQUENCE_NUMBER' });
+    }
   });
 
   it('is refused when it skips', () => {

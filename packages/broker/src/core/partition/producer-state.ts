@@ -82,9 +82,11 @@ export function decideSequence(state: ProducerState | undefined, claim: Producer
       return { kind: 'duplicate', baseOffset: batch.baseOffset };
   }
   const newest = state.batches.at(-1);
+  const oldest = state.batches[0];
   const expected = newest === undefined ? 0 : advanceSequence(newest.lastSequence, 1);
   if (first === expected) return APPEND;
-  if (newest !== undefined && isBefore(first, expected)) {
+  // Producers take this for stored. So it is not said of a batch that is remembered with other bounds, and may hold more.
+  if (oldest !== undefined && isBefore(last, oldest.firstSequence)) {
     return refused(
       'DUPLICATE_SEQUENCE_NUMBER',
       `producer ${claim.producerId} repeats sequences ${first} to ${last}, which are stored but too old to tell where`,

@@ -11,6 +11,7 @@ import {
 const DEFAULTS: TopicConfigDefaults = {
   retentionMs: 604_800_000,
   retentionBytes: Infinity,
+  allowKeyReorder: false,
   segmentMs: 1_000_000,
   segmentBytes: 1_048_576,
   maxBatchBytes: 100_000,
@@ -32,6 +33,7 @@ describe('a topic’s settings', () => {
       segmentMs: 1_000_000,
       segmentBytes: 1_048_576,
       maxBatchBytes: 100_000,
+      allowKeyReorder: false,
     });
   });
 
@@ -48,7 +50,7 @@ describe('a topic’s settings', () => {
       config: {
         'retention.ms': '604800000',
         'retention.bytes': '-1',
-        'cleanup.policy': 'delete,compact',
+        'cleanup.policy': 'compact,delete',
         'min.cleanable.dirty.ratio': '0.25',
         'segment.bytes': '1048576',
       },
@@ -66,7 +68,7 @@ describe('a topic’s settings', () => {
     [{ 'retention.msx': '1' }, 'there is no setting "retention.msx"; there are cleanup.policy'],
     [{ 'retention.ms': 'soon' }, 'retention.ms: expected a number with a unit'],
     [{ 'retention.ms': '-2' }, 'retention.ms: expected'],
-    [{ 'retention.ms': '10ms' }, 'retention.ms: expected 1000 ms or more'],
+    [{ 'retention.ms': '0' }, 'retention.ms: expected 1 ms or more'],
     [{ 'segment.bytes': '-1' }, 'segment.bytes: expected'],
     [{ 'cleanup.policy': '' }, 'cleanup.policy: expected delete, compact, acknowledged'],
     [{ 'cleanup.policy': 'delete,shred' }, 'cleanup.policy: expected delete, compact, acknowledged'],

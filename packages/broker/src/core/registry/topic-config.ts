@@ -2,13 +2,20 @@
  * A topic's settings: which there are, what their texts mean, and what holds where a topic says nothing.
  *
  * Names are Kafka's where Kafka has one. The metadata keeps the texts in one canonical form (whole milliseconds, bytes);
- * everything else sees a complete, typed {@link TopicConfig}.
+ * everything else sees a complete, typed {@link TopicConfig}. Settings of Kafka's that change nothing here are taken too, where
+ * they promise nothing false: kafka-topic-settings.ts.
  *
  * Where it differs from Kafka: `retention.ms` counts from when the broker stored an event, not from the event's own timestamp,
  * so that an event with an old or a wrong timestamp is not deleted right after it was acknowledged.
  */
 import { parseByteSize, parseDuration } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
+import {
+  canonicalKafkaSetting,
+  KAFKA_LONG_MAX,
+  kafkaTopicSetting,
+  kafkaTopicSettings,
+} from './kafka-topic-settings.ts';
 
 /** What happens to old events. Any of them may be combined. */
 export interface CleanupPolicy {
@@ -39,6 +46,8 @@ export interface TopicConfig {
   readonly segmentMs: number;
   readonly segmentBytes: number;
   readonly maxBatchBytes: number;
+  /** Partitions may be added although keys move then. */
+  readonly allowKeyReorder: boolean;
 }
 
 /** What the broker's own settings say; see config.ts. */
@@ -48,6 +57,7 @@ export interface TopicConfigDefaults {
   readonly segmentMs: number;
   readonly segmentBytes: number;
   readonly maxBatchBytes: number;
+  readonly allowKeyReorder: boolean;
 }
 
 export interface TopicConfigEntry {
@@ -69,7 +79,12 @@ interface Setting {
 }
 
 export const MAX_ACKNOWLEDGED_GROUPS = 100;
+/** Consent, kept with the topic, to what more partitions do to an ordered topic. */
+export const ALLOW_KEY_REORDER = 'allow.key.reorder';
+/** Of any value; whatever it is, it fits into a string of every door. */
+const MAX_TEXT_LENGTH = 10_000;
 const UNLIMITED = '-1';
+const UNLIMITED_TEXTS: readonly string[] = [UNLIMITED, 'unlimited', KAFKA_LONG_MAX];
 const DAY_MS = 86_400_000;
 const MIN_SEGMENT_BYTES = 64 * 1024;
 
@@ -81,7 +96,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   },
   'retention.ms': {
     help: 'delete: how long an event is kept after it was stored; -1 for ever',
-    canonical: durationSetting(1_000),
+    canonical: durationSetting(1),
     defaultText: ({ retentionMs }) => limitText(retentionMs),
   },
   'retention.bytes': {
@@ -139,6 +154,11 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     canonical: sizeSetting(1024, false),
     defaultText: ({ maxBatchBytes }) => String(maxBatchBytes),
   },
+  [ALLOW_KEY_REORDER]: {
+    help: 'true: partitions may be added without asking, although keys move then',
+    canonical: canonicalFlag,
+    defaultText: ({ allowKeyReorder }) => String(allowKeyReorder),
+  },
 };
 
 export type TopicConfigTexts = Readonly<Record<string, string>>;
@@ -157,13 +177,13 @@ export function changeTopicConfig(
 ): { readonly config: TopicConfigTexts } | Refusal {
   const config: Record<string, string> = { ...before };
   for (const name of unset) {
-    if (!isSetting(name)) return unknownSetting(name);
+    if (!isSetting(name) && kafkaTopicSetting(name) === undefined) return unknownSetting(name);
     if (Object.hasOwn(set, name)) return invalid(`${name} is both set and unset`);
     delete config[name];
   }
   for (const [name, text] of Object.entries(set)) {
-    if (!isSetting(name)) return unknownSetting(name);
-    const canonical = (SETTINGS[name] as Setting).canonical(text.trim());
+    const canonical = canonicalText(name, text.trim());
+    if (canonical === null) return unknownSetting(name);
     if ('wrong' in canonical) return invalid(`${name}: ${canonical.wrong}`);
     config[name] = canonical.text;
   }
@@ -194,19 +214,32 @@ export function topicConfig(texts: TopicConfigTexts, defaults: TopicConfigDefaul
     segmentMs: number('segment.ms'),
     segmentBytes: number('segment.bytes'),
     maxBatchBytes: number('max.message.bytes'),
+    allowKeyReorder: text(ALLOW_KEY_REORDER) === 'true',
   };
 }
 
-/** Every setting, with the value in force. */
+/** Every setting, with the value in force; of those that change nothing here only what is set. */
 export function describeTopicConfig(texts: TopicConfigTexts, defaults: TopicConfigDefaults): TopicConfigEntry[] {
-  return Object.entries(SETTINGS).map(([name, { help, defaultText }]) => {
+  const entries = Object.entries(SETTINGS).map(([name, { help, defaultText }]) => {
     const isSet = Object.hasOwn(texts, name);
     return { name, value: isSet ? (texts[name] as string) : defaultText(defaults), isSet, help };
   });
+  for (const [name, { help }] of kafkaTopicSettings()) {
+    if (Object.hasOwn(texts, name)) entries.push({ name, value: texts[name] as string, isSet: true, help });
+  }
+  return entries;
 }
 
 export function topicConfigNames(): string[] {
   return Object.keys(SETTINGS);
+}
+
+function canonicalText(name: string, text: string): Canonical | null {
+  if (text.length > MAX_TEXT_LENGTH)
+    return { wrong: `expected at most ${MAX_TEXT_LENGTH} characters, got ${text.length}` };
+  if (isSetting(name)) return (SETTINGS[name] as Setting).canonical(text);
+  const kafkas = kafkaTopicSetting(name);
+  return kafkas === undefined ? null : canonicalKafkaSetting(kafkas, text);
 }
 
 function checkTogether(config: TopicConfigTexts): Refusal | null {
@@ -236,7 +269,15 @@ function canonicalPolicy(text: string): Canonical {
   if (policies.length === 0 || wrong !== undefined) {
     return { wrong: `expected ${known.join(', ')}, or several of them with commas; got ${JSON.stringify(text)}` };
   }
-  return { text: known.filter((policy) => policies.includes(policy)).join(',') };
+  // The order in which Kafka's own tools write two of them.
+  return { text: ['compact', 'delete', 'acknowledged'].filter((policy) => policies.includes(policy)).join(',') };
+}
+
+function canonicalFlag(text: string): Canonical {
+  const flag = text.toLowerCase();
+  return flag === 'true' || flag === 'false'
+    ? { text: flag }
+    : { wrong: `expected true or false, got ${JSON.stringify(text)}` };
 }
 
 function canonicalGroups(text: string): Canonical {
@@ -267,7 +308,7 @@ function quantitySetting(
   unit: string,
 ): Setting['canonical'] {
   return (text) => {
-    if (mayBeUnlimited && (text === UNLIMITED || text === 'unlimited')) return { text: UNLIMITED };
+    if (mayBeUnlimited && UNLIMITED_TEXTS.includes(text)) return { text: UNLIMITED };
     const value = parse(text);
     if (typeof value === 'string') return { wrong: value };
     if (value < minimum) return { wrong: `expected ${minimum} ${unit} or more, got ${JSON.stringify(text)}` };

@@ -3,7 +3,7 @@
  * store owns its durability. Every reader keeps a registry of its own and feeds it the store's changes.
  */
 import type { TopicId } from '@naru/base';
-import type { TopicConfigTexts } from './topic-config.ts';
+import { ALLOW_KEY_REORDER, type TopicConfigTexts } from './topic-config.ts';
 import { checkTopicName, isInternalTopicName, refuse, type Refusal } from '@naru/protocol';
 
 export type TopicType = 'ordered' | 'parallel';
@@ -117,7 +117,8 @@ export function checkAddPartitions(
     return refuse(
       'KEY_REORDER_NOT_ALLOWED',
       `topic ${JSON.stringify(topic.name)} is ordered: with more partitions keys move, and what is stored of a key is no longer ` +
-        'handled before what comes; allow that by name (--allow-key-reorder) if it does not matter',
+        'handled before what comes; if that does not matter, allow it by name (naru topic add-partitions … --allow-key-reorder) ' +
+        `or for good (the topic's setting ${ALLOW_KEY_REORDER}=true, or the broker's allowKeyReorder)`,
     );
   }
   return null;

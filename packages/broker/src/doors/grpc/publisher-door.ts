@@ -17,8 +17,8 @@ import {
   type PublishStreamResponse,
 } from '@naru/protocol/proto';
 import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
-import { ByteBudget } from '../../service/byte-budget.ts';
-import { MAX_IN_FLIGHT_BYTES, MAX_TOTAL_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
+import type { ByteBudget } from '../../service/byte-budget.ts';
+import { MAX_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
 import type { PublishService } from '../../service/publish.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
@@ -34,21 +34,17 @@ export interface PublisherDoorOptions {
   readonly producerIds: ProducerIds;
   readonly shard: ShardClient;
   readonly maxBatchBytes: number;
+  /** Batches that are taken and not durable, of all doors. */
+  readonly inFlight: ByteBudget;
   readonly logger: Logger;
 }
 
 export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   readonly #options: PublisherDoorOptions;
-  readonly #inFlight = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
   readonly #streams = new Set<Outbox<PublishAck>>();
 
   constructor(options: PublisherDoorOptions) {
     this.#options = options;
-  }
-
-  /** Bytes of batches that are taken and not durable, of all streams. */
-  get inFlightBytes(): number {
-    return this.#inFlight.usedBytes;
   }
 
   get openStreams(): number {
@@ -111,7 +107,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     this.#streams.add(acks);
     const session = new ProducerSession(
       this.#options.shard,
-      this.#inFlight,
+      this.#options.inFlight,
       ({ correlationId, baseOffset, refusal }) => {
         const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
         acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));

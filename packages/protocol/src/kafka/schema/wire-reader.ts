@@ -6,7 +6,7 @@
  */
 import type { TopicId } from '@naru/base';
 import { readInt16, readInt32, readInt64 } from '../../batch/bytes.ts';
-import { readUtf8 } from '../../batch/utf8.ts';
+import { readUtf8, utf8Length } from '../../batch/utf8.ts';
 import { MalformedMessageError } from './malformed-message-error.ts';
 
 /**
@@ -115,7 +115,11 @@ export class WireReader {
     const length = this.#length(compact, false);
     if (length < 0) return null;
     if (length > MAX_STRING_BYTES) this.fail(`a string of ${length} bytes, the limit is ${MAX_STRING_BYTES}`);
-    return readUtf8(this.#bytes, this.#take(length), length);
+    const text = readUtf8(this.#bytes, this.#take(length), length);
+    // A malformed byte becomes three, and an answer that repeats the string has to hold them.
+    if (length > MAX_STRING_BYTES / 3 && utf8Length(text) > MAX_STRING_BYTES)
+      this.fail('a long string of malformed UTF-8');
+    return text;
   }
 
   /** A view. */

@@ -1,0 +1,157 @@
+/**
+ * Produce 3–11: stores one record batch v2 for each partition named, undecoded.
+ *
+ * Differences from Kafka: acks=1 is as durable as acks=all, and acks=0 waits for nothing but closes the connection on an error
+ * as Kafka does. Transactional producers are refused with UNSUPPORTED_VERSION. A batch of many partitions' request is copied
+ * out of the request's memory unless it is most of it, so that keeping it keeps nothing else.
+ */
+import type { Timers } from '@naru/base';
+import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import { BATCH_HEADER_BYTES, firstBatchSize } from '@naru/protocol/batch';
+import {
+  kafkaErrorCode,
+  kafkaErrorName,
+  KAFKA_ERRORS,
+  type KafkaRequest,
+  type KafkaResponse,
+} from '@naru/protocol/kafka';
+import { isRefusal, type AppendReply, type ShardClient } from '../../../runtime/commands.ts';
+import type { TopicService } from '../../../service/topics.ts';
+import { ConnectionRefusal, type KafkaCall, type KafkaHandlers } from '../kafka-handler.ts';
+import { findPartition } from './partition-errors.ts';
+
+/** Kafka's code for zstd in versions whose clients do not know it. */
+const ZSTD = 4;
+const ZSTD_SINCE = 7;
+const ATTRIBUTES_AT = 22;
+const COMPRESSION_MASK = 0x07;
+/** A batch that is at least this share of its memory stays in it. */
+const KEPT_SHARE = 0.5;
+
+export interface ProduceOptions {
+  readonly topics: TopicService;
+  readonly shard: ShardClient;
+  readonly timers: Timers;
+}
+
+type Request = KafkaRequest<'produce'>;
+type Answer = KafkaResponse<'produce'>;
+type PartitionAnswer = Answer['responses'][number]['partitionResponses'][number];
+type Outcome = AppendReply | Refusal;
+
+export function produceHandlers(options: ProduceOptions): Pick<KafkaHandlers, 'produce'> {
+  return {
+    produce: {
+      async handle(request, call) {
+        if (!isAcks(request.acks)) return answer(request, badAcks);
+        const outcomes = await inTime(append(request, call, options), request.timeoutMs, options.timers);
+        if (request.acks === 0) return unacknowledged(outcomes);
+        let next = 0;
+        return answer(request, (index) => partitionAnswer(index, outcomes[next++] as Outcome));
+      },
+      failed(request, error) {
+        if (request.acks === 0) throw new ConnectionRefusal(`a request with acks=0 failed: ${error.message}`);
+        return answer(request, (index) => partitionAnswer(index, error.toRefusal()));
+      },
+    },
+  };
+}
+
+/** Outcomes in the order of the request's partitions. All appends are asked for before this returns. */
+function append(request: Request, call: KafkaCall, { topics, shard }: ProduceOptions): Promise<Outcome[]> {
+  const outcomes: Promise<Outcome>[] = [];
+  const refused = (reason: Refusal): void => void outcomes.push(Promise.resolve(reason));
+  const refusal = request.transactionalId === null ? null : refuse('UNSUPPORTED', 'transactions are not supported yet');
+  for (const { name, partitionData } of request.topicData) {
+    for (const { index, records } of partitionData) {
+      const partition = findPartition(topics, name, index);
+      if (refusal !== null) refused(refusal);
+      else if (typeof partition === 'number') {
+        refused(refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${index} of topic ${name}`));
+      } else {
+        const checked = checkRecords(records, call.version);
+        if (isRefusal(checked)) refused(checked);
+        else outcomes.push(shard.submit({ type: 'append', partition, batch: owned(checked) }).catch(operational));
+      }
+    }
+  }
+  return Promise.all(outcomes);
+}
+
+function operational(error: unknown): Refusal {
+  if (error instanceof NaruError) return error.toRefusal();
+  throw error;
+}
+
+function isAcks(acks: number): boolean {
+  return acks === 0 || acks === 1 || acks === -1;
+}
+
+function badAcks(index: number): PartitionAnswer {
+  return {
+    index,
+    errorCode: KAFKA_ERRORS.INVALID_REQUIRED_ACKS.code,
+    baseOffset: -1,
+    errorMessage: 'acks is 0, 1 or -1',
+  };
+}
+
+/** Exactly one batch, of the format that is stored; the shard looks at the rest. */
+function checkRecords(records: Uint8Array | null, version: number): Uint8Array | Refusal {
+  if (records === null || records.length === 0) return refuse('INVALID_RECORD', 'there is no record batch');
+  if (records.length < BATCH_HEADER_BYTES) return refuse('CORRUPT_MESSAGE', 'the record batch is cut off');
+  try {
+    const size = firstBatchSize(records);
+    if (size !== undefined && size < records.length) {
+      return refuse('INVALID_RECORD', 'a request holds exactly one record batch for each partition');
+    }
+  } catch (error) {
+    return operational(error);
+  }
+  if (version < ZSTD_SINCE && ((records[ATTRIBUTES_AT] as number) & COMPRESSION_MASK) === ZSTD) {
+    return refuse('UNSUPPORTED_COMPRESSION_TYPE', `zstd needs version ${ZSTD_SINCE} of Produce, this is ${version}`);
+  }
+  return records;
+}
+
+/** The batch, in memory that holds little else. */
+function owned(batch: Uint8Array): Uint8Array {
+  if (batch.length >= batch.buffer.byteLength * KEPT_SHARE) return batch;
+  const copy = Buffer.allocUnsafeSlow(batch.length);
+  copy.set(batch);
+  return copy;
+}
+
+/** Whether the batches were stored is open when the time is over, as in Kafka. */
+function inTime(outcomes: Promise<Outcome[]>, timeoutMs: number, timers: Timers): Promise<Outcome[]> {
+  return new Promise((resolve, reject) => {
+    const timer = timers.after(timeoutMs, () => {
+      reject(new NaruError('REQUEST_TIMED_OUT', `the batches were not durable after ${timeoutMs} ms`));
+    });
+    outcomes.finally(() => timer.cancel()).then(resolve, reject);
+  });
+}
+
+function unacknowledged(outcomes: readonly Outcome[]): null {
+  const refusal = outcomes.find(isRefusal);
+  if (refusal !== undefined) throw new ConnectionRefusal(`a batch with acks=0 was refused: ${refusal.message}`);
+  return null;
+}
+
+function answer({ topicData }: Request, partition: (index: number) => PartitionAnswer): Answer {
+  return {
+    responses: topicData.map(({ name, partitionData }) => ({
+      name,
+      partitionResponses: partitionData.map(({ index }) => partition(index)),
+    })),
+  };
+}
+
+function partitionAnswer(index: number, outcome: Outcome): PartitionAnswer {
+  if (!isRefusal(outcome)) {
+    return { index, errorCode: 0, baseOffset: outcome.baseOffset, logStartOffset: outcome.logStartOffset };
+  }
+  const { code, message } = outcome;
+  const errorCode = kafkaErrorCode(code, 'produce');
+  return { index, errorCode, baseOffset: -1, errorMessage: `${kafkaErrorName(code, 'produce')}: ${message}` };
+}
