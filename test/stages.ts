@@ -24,7 +24,7 @@ export const stages: readonly Stage[] = [
     exclude: ['**/*.simulation.test.ts'],
     timeoutMs: 10_000,
     longTimeoutMs: 10 * minute,
-    budgetMs: 180_000,
+    budgetMs: 240_000,
     parallel: true,
   },
   {
