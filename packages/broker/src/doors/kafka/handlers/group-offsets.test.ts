@@ -47,6 +47,21 @@ async function fetched(version: number, topics: KafkaRequestInput<'offsetFetch'>
 }
 
 describe('OffsetCommit and OffsetFetch', () => {
+  it('takes a commit before what the same client sends right behind it: its next commit, and that it leaves', async () => {
+    const memberId = await scenario.joined();
+    const member = { groupId: 'payment', generationIdOrMemberEpoch: 1, memberId };
+    const answers = Promise.all([
+      scenario.send('offsetCommit', 7, { ...member, topics: orders(offset(0, 2)) }),
+      scenario.send('offsetCommit', 7, { ...member, topics: orders(offset(0, 4)) }),
+      scenario.send('leaveGroup', 3, { groupId: 'payment', members: [{ memberId }] }),
+    ]);
+    const [first, second, left] = await finished(answers, time);
+    expect([first, second].map((answer) => answer?.topics[0]?.partitions[0]?.errorCode)).toEqual([0, 0]);
+    expect(left?.members[0]?.errorCode).toBe(0);
+    const { topics } = await fetched(5, [{ name: 'orders', partitionIndexes: [0] }]);
+    expect(topics[0]?.partitions[0]).toMatchObject({ committedOffset: 4 });
+  });
+
   it.for([2, 3, 4, 5, 6, 7, 8, 9])('keep offset, metadata and leader epoch (version %i)', async (version) => {
     const topics = orders(offset(0, 3, 'μ, or what a client keeps here'), offset(1, 5));
     expect(await commit(version, { ...OUTSIDE, topics })).toEqual({ 'orders/0': 0, 'orders/1': 0 });
