@@ -38,7 +38,11 @@ export function offsetCommitHandlers({
       handle: async (request, { version }) => {
         const refusal = checkGroupId(request.groupId) ?? checkMember(request);
         if (refusal !== null) return refused(request, refusal, audienceOf(version));
-        const outcomes = await commit(shard, request, await placed(shard, offsetsOf(registry, request)));
+        const offsets = offsetsOf(registry, request);
+        // Entered before this returns, so that what the client sent next, such as that it leaves, comes after it.
+        const outcomes = await (offsets.some(isRelative)
+          ? placed(shard, offsets).then((absolute) => commit(shard, request, absolute))
+          : commit(shard, request, offsets));
         return answer(request, registry, outcomes, audienceOf(version));
       },
       failed: (request, error, { version }) => refused(request, error.toRefusal(), audienceOf(version)),
@@ -76,11 +80,13 @@ function offsetsOf(registry: TopicRegistry, { topics }: Request): OffsetCommit[]
   return [...offsets.values()];
 }
 
-/** With the offsets that stand for a place. */
+function isRelative({ offset }: OffsetCommit): boolean {
+  return offset === BEGINNING || offset === END;
+}
+
+/** With offsets in the place of those that stand for a place. */
 async function placed(shard: ShardClient, offsets: readonly OffsetCommit[]): Promise<readonly OffsetCommit[]> {
-  const relative = offsets.filter(({ offset }) => offset === BEGINNING || offset === END);
-  if (relative.length === 0) return offsets;
-  const partitions = relative.map(({ partition }) => partition);
+  const partitions = offsets.filter(isRelative).map(({ partition }) => partition);
   const found = await shard.submit({ type: 'describe-partitions', partitions });
   if (isRefusal(found)) throw NaruError.from(found);
   const status = new Map(found.map((entry) => [entry.partition, entry]));
