@@ -9,6 +9,9 @@ import {
   type JsonValue,
 } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema, FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { Broker } from '@naru/broker';
 import { decodeRecords, encodeBatch } from '@naru/protocol/batch';
@@ -20,6 +23,7 @@ import {
   reflectionV1Alpha,
   SubscriberService,
 } from '@naru/protocol/proto';
+import { SeededRandom, SimDisk } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { GrpcClient, naruErrorOf } from './grpc-client.ts';
 
@@ -116,6 +120,32 @@ describe('health', () => {
       if (now === SERVING) void broker.close();
     }
     expect(said).toEqual([SERVING, NOT_SERVING]);
+  });
+
+  it('says that a broker whose disk fails does not serve, also to those who watch', async () => {
+    const dataDir = await mkdtemp(join(tmpdir(), 'naru-health-'));
+    const disk = new SimDisk(new SeededRandom(1));
+    const failing = await Broker.start({ storage: 'file', data: dataDir, port: 0 }, { disk });
+    const other = new GrpcClient(failing.bootstrap);
+    try {
+      const { check, watch } = health.Health.method;
+      const watching = other.watch(watch, { service: OUR_SERVICES[0]! })[Symbol.asyncIterator]();
+      expect((await watching.next()).value).toMatchObject({ status: SERVING });
+      await other.call(AdminService.method.createTopic, { name: 'orders', partitionCount: 1 });
+      disk.addFault({ operation: 'write', code: 'EIO' });
+      const publish = { topic: 'orders', records: [{ valueText: 'x' }] };
+      const { results } = await other.call(PublisherService.method.publish, publish);
+      expect(results).toMatchObject([{ error: { code: 'STORAGE_ERROR' } }]);
+      expect(await failing.failed).toMatchObject({ code: 'STORAGE_ERROR' });
+      expect((await watching.next()).value).toMatchObject({ status: NOT_SERVING });
+      for (const service of ['', ...OUR_SERVICES]) {
+        expect(await other.call(check, { service })).toMatchObject({ status: NOT_SERVING });
+      }
+    } finally {
+      other[Symbol.dispose]();
+      await failing.close().catch(() => {});
+      await rm(dataDir, { recursive: true, force: true });
+    }
   });
 });
 

@@ -61,6 +61,26 @@ async function stable(): Promise<void> {
   await Promise.all([scenario.group(syncing('B', 1)), scenario.group(syncing('A', 1, ['A', 'B']))]);
 }
 
+describe('a member', () => {
+  it('whose id has a line break in it is removed when its session ends, like every other', async () => {
+    const id = 'A\nB';
+    const joined = watched(scenario.group(joining(id)));
+    await turns();
+    clock.advance(250);
+    await turns();
+    expect(joined.value).toMatchObject({ outcome: 'joined', memberId: id });
+    const members = async () => {
+      const group = await scenario.ask({ type: 'describe-group', groupId: 'payment' });
+      return group.members.length;
+    };
+    await finished(scenario.group(syncing(id, 1, [id])), clock);
+    expect(await members()).toBe(1);
+    clock.advance(11_000);
+    await turns();
+    expect(await members()).toBe(0);
+  });
+});
+
 describe('requests that wait for other members', () => {
   it('are answered by the barrier’s timer and by the leader, with the state written down', async () => {
     const [first, second] = [watched(scenario.group(joining('A'))), watched(scenario.group(joining('B')))];

@@ -306,15 +306,18 @@ export class GroupCoordinator {
 
   #onDue(full: string): void {
     this.#due.add(full);
-    const [groupId = '', key = ''] = full.split('\n');
-    this.#options.enqueue({ type: 'timer', groupId, key });
+    // Group ids have no line breaks; what Kafka's clients call their members may.
+    const groupEnd = full.indexOf('\n');
+    this.#options.enqueue({ type: 'timer', groupId: full.slice(0, groupEnd), key: full.slice(groupEnd + 1) });
   }
 
   #withEndOffsets(command: CommitCommand): CommitCommand {
     const { partitions } = this.#options;
     const offsets = command.offsets.map((offset) => {
       const partition = partitions.get(offset.partition);
-      return { ...offset, endOffset: partition?.highWatermark ?? null };
+      // Retention goes by what is committed there: what comes later must not count as finished.
+      const mayExceedEnd = offset.mayExceedEnd === true && partition?.config.cleanup.acknowledged === false;
+      return { ...offset, endOffset: partition?.highWatermark ?? null, mayExceedEnd };
     });
     return { ...command, offsets };
   }

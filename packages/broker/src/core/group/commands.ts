@@ -97,6 +97,8 @@ export interface OffsetCommit {
   readonly leaderEpoch: number;
   /** The partition's end offset now; null when there is no such partition. */
   readonly endOffset: number | null;
+  /** Whether `offset` may lie beyond the end, as Kafka's clients expect it. Default: no. */
+  readonly mayExceedEnd?: boolean | undefined;
 }
 
 export interface CommitCommand {

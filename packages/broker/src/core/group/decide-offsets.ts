@@ -105,9 +105,9 @@ function checkHeld(member: MemberState, memberEpoch: number, partition: Partitio
 }
 
 function checkCommit(commit: OffsetCommit, limits: GroupLimits, label: string): Refusal | null {
-  const { offset, finished, endOffset, metadata } = commit;
+  const { offset, finished, endOffset, mayExceedEnd = false, metadata } = commit;
   if (endOffset === null) return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no ${label}`);
-  if (!Number.isSafeInteger(offset) || offset < 0 || offset > endOffset) {
+  if (!Number.isSafeInteger(offset) || offset < 0 || (offset > endOffset && !mayExceedEnd)) {
     return refuse('OFFSET_OUT_OF_RANGE', `offset ${offset} cannot be committed: ${label} ends at ${endOffset}`);
   }
   if (utf8Length(metadata) > limits.maxMetadataBytes) {

@@ -19,6 +19,7 @@ import {
 } from './decide-classic.ts';
 import { decideJoin, refused, unknownMember } from './decide-join.ts';
 import { decideKafkaHeartbeat } from './decide-kafka-heartbeat.ts';
+import { decideKafkaOffsetDelete } from './decide-kafka-offset-delete.ts';
 import {
   decideDisconnected,
   decideHeartbeat,
@@ -90,6 +91,8 @@ function decideAny(
       return decideCommit(state, command, context, nowMs);
     case 'reset-offsets':
       return decideResetOffsets(state, command, context, nowMs);
+    case 'delete-offsets':
+      return decideKafkaOffsetDelete(state, command, context);
     case 'delete-group':
       return decideDeleteGroup(state, command);
     case 'delete-offsets-of-topic':

@@ -31,6 +31,8 @@ export interface MemberDescription extends MemberView {
   readonly clientId: string;
   readonly clientHost: string;
   readonly topics: readonly string[];
+  /** Subscribes to the topics that match, too; null for none. */
+  readonly topicPattern: string | null;
   readonly target: readonly PartitionKey[];
   readonly protocol: MemberProtocol;
   /** What the member said for the group's protocol; null unless it is classic. */
@@ -110,7 +112,9 @@ export function describeGroup(state: GroupState, round: ClassicRound | null = nu
   for (const member of [...state.members.values()].sort((a, b) => (a.memberId < b.memberId ? -1 : 1))) {
     const { memberId, instanceId, clientId, clientHost, topics, target } = member;
     const view = viewOf(member);
-    members.push({ memberId, instanceId, clientId, clientHost, topics, target, ...view, ...kafkaPart(member, state) });
+    const topicPattern = member.kafka?.topicPattern ?? null;
+    const said = { memberId, instanceId, clientId, clientHost, topics, topicPattern };
+    members.push({ ...said, target, ...view, ...kafkaPart(member, state) });
     for (const partition of [...view.assigned, ...view.revoking]) owners.set(partition, memberId);
   }
   return {

@@ -159,6 +159,18 @@ export interface ClassicLeaveReply {
   }[];
 }
 
+/** OffsetDelete (API 47): in a group with members too, of topics that none of them subscribes to. */
+export interface DeleteOffsetsCommand {
+  readonly type: 'delete-offsets';
+  readonly groupId: string;
+  readonly partitions: readonly PartitionKey[];
+}
+
+export interface DeleteOffsetsReply {
+  /** Partitions whose offsets stay, since a member subscribes to their topic. */
+  readonly subscribed: readonly PartitionKey[];
+}
+
 /** The answer comes later, in the `answers` of another decision, under this key. */
 export interface Parked {
   readonly parked: string;
@@ -174,7 +186,8 @@ export type KafkaGroupCommand =
   | ClassicJoinCommand
   | ClassicSyncCommand
   | ClassicHeartbeatCommand
-  | ClassicLeaveCommand;
+  | ClassicLeaveCommand
+  | DeleteOffsetsCommand;
 
 export interface KafkaGroupReplies {
   'kafka-heartbeat': KafkaHeartbeatReply;
@@ -182,4 +195,5 @@ export interface KafkaGroupReplies {
   'classic-sync': ClassicSyncReply | Parked;
   'classic-heartbeat': ClassicHeartbeatReply;
   'classic-leave': ClassicLeaveReply;
+  'delete-offsets': DeleteOffsetsReply;
 }

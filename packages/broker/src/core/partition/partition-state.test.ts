@@ -71,10 +71,25 @@ describe('producers of a partition', () => {
     expect(decideAppend(state, header(2, from(1, 0)), NOW, LIMITS)).toEqual({ kind: 'duplicate', baseOffset: 5 });
   });
 
-  it('are forgotten a day after they last wrote, by the broker’s clock and not by what their records say', () => {
+  it('go on where they were after any time of silence, while nobody needs their place', () => {
     const state = newPartitionState(KEY);
     append(state, 2, from(1, 0));
-    expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS, LIMITS).kind).toBe('append');
+    const late = NOW + PRODUCER_EXPIRY_MS + 1;
+    expect(decideAppend(state, header(1, from(1, 2)), late, LIMITS)).toMatchObject({ kind: 'append' });
+    expect(decideAppend(state, header(2, from(1, 0)), late, LIMITS)).toEqual({ kind: 'duplicate', baseOffset: 0 });
+    expect(decideAppend(state, header(1, from(1, 5)), NOW, LIMITS)).toMatchObject({
+      code: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
+    });
+    expect(decideAppend(state, header(1, from(1, 5)), late, LIMITS)).toMatchObject({ code: 'UNKNOWN_PRODUCER_ID' });
+  });
+
+  it('are forgotten when others need their place, a day after they last wrote by the broker’s clock', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, from(1, 0));
+    append(state, 1, from(2, 0), NOW + 1);
+    const isFull = { code: 'TOO_MANY_PRODUCERS' };
+    expect(decideAppend(state, header(1, from(3, 0)), NOW + PRODUCER_EXPIRY_MS, LIMITS)).toMatchObject(isFull);
+    append(state, 1, from(3, 0), NOW + PRODUCER_EXPIRY_MS + 1);
     expect(decideAppend(state, header(1, from(1, 2)), NOW + PRODUCER_EXPIRY_MS + 1, LIMITS)).toMatchObject({
       code: 'UNKNOWN_PRODUCER_ID',
     });

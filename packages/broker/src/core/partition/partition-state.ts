@@ -12,7 +12,7 @@ import type { BatchHeader } from '@naru/protocol/batch';
 import { AgeMarks } from './age-marks.ts';
 import { decideSequence, evolveProducer, type ProducerState } from './producer-state.ts';
 
-/** A producer that wrote nothing for this long is forgotten; Kafka's producer.id.expiration.ms. */
+/** A producer that wrote nothing for this long is forgotten when there are too many; Kafka's producer.id.expiration.ms. */
 export const PRODUCER_EXPIRY_MS = 24 * 3_600_000;
 
 /** Offsets stay this far below the largest safe integer. */
@@ -114,7 +114,7 @@ export function decideAppend(
   }
   if (batch.isTransactional) return refused('UNSUPPORTED', 'transactional batches are not supported yet');
   if (batch.producerId >= 0) {
-    const decision = decideSequence(liveProducer(state, batch.producerId, nowMs), batch);
+    const decision = decideProducer(state, batch, nowMs);
     if (decision.kind !== 'append') return decision;
     if (!state.producers.has(batch.producerId) && state.producers.size >= limits.maxProducers) {
       expireProducers(state, nowMs);
@@ -169,6 +169,17 @@ export function evolveDeletedBefore(state: PartitionState, offset: number): void
   while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset)
     state.epochs.shift();
   state.ages.deletedBefore(state.logStartOffset);
+}
+
+/**
+ * A producer whose time is over and that is still remembered goes on where it was, as with Kafka; what does not follow is
+ * judged as if it were not known. One that really was forgotten must begin anew: Kafka takes its batch at any sequence, also
+ * when an earlier one was refused just before and is about to be repeated, which would then come after it.
+ */
+function decideProducer(state: PartitionState, batch: BatchHeader, nowMs: number): ReturnType<typeof decideSequence> {
+  const decision = decideSequence(state.producers.get(batch.producerId), batch);
+  const isJudged = decision.kind !== 'refused' || liveProducer(state, batch.producerId, nowMs) !== undefined;
+  return isJudged ? decision : decideSequence(undefined, batch);
 }
 
 /** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}. */

@@ -104,6 +104,18 @@ describe('ConsumerGroupDescribe', () => {
     expect(missing).toMatchObject({ errorCode: E.GROUP_ID_NOT_FOUND.code, groupId: 'missing', members: [] });
   });
 
+  it('tells the pattern that a member subscribes to', async () => {
+    await beat('A', 0, joining({ subscribedTopicNames: [], subscribedTopicRegex: 'ord.*' }));
+    const { groups } = await scenario.ask('consumerGroupDescribe', 1, {
+      groupIds: ['payment'],
+      includeAuthorizedOperations: false,
+    });
+    const assignment = { topicPartitions: [{ topicName: 'orders', partitions: [0, 1, 2] }] };
+    expect(groups[0]?.members).toMatchObject([
+      { subscribedTopicNames: [], subscribedTopicRegex: 'ord.*', targetAssignment: assignment },
+    ]);
+  });
+
   it('leaves groups whose members assign to DescribeGroups', async () => {
     await scenario.joined();
     const { groups } = await scenario.ask('consumerGroupDescribe', 0, {

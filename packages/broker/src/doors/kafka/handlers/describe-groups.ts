@@ -6,7 +6,7 @@
  * clients ask DescribeGroups for the others.
  *
  * Differs from Kafka: DescribeGroups describes groups of both kinds, those to which the broker assigns as if their members
- * were classic, so that older clients see them too; racks are not kept, nor are patterns told.
+ * were classic, so that older clients see them too; racks are not kept.
  */
 import { checkGroupId, type Refusal } from '@naru/protocol';
 import {
@@ -142,7 +142,7 @@ function consumerAnswer(group: GroupDescription, registry: TopicRegistry): Consu
       clientId: member.clientId,
       clientHost: member.clientHost,
       subscribedTopicNames: member.topics,
-      subscribedTopicRegex: null,
+      subscribedTopicRegex: member.topicPattern,
       assignment: { topicPartitions: byTopic(registry, member.assigned) },
       targetAssignment: { topicPartitions: byTopic(registry, member.target) },
       memberType: MEMBER_TYPES[member.protocol],

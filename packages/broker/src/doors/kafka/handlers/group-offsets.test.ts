@@ -128,9 +128,19 @@ describe('OffsetCommit and OffsetFetch', () => {
     expect(await commit(3, { ...OUTSIDE, topics })).toEqual(done);
     const [answered] = (await fetched(3, undefined)).topics;
     expect(answered!.partitions.map(({ committedOffset }) => committedOffset)).toEqual([2, 5, 0]);
-    const wrong = orders(offset(0, -3), offset(1, 6));
     const code = E.OFFSET_OUT_OF_RANGE.code;
-    expect(await commit(3, { ...OUTSIDE, topics: wrong })).toEqual({ 'orders/0': code, 'orders/1': code });
+    expect(await commit(3, { ...OUTSIDE, topics: orders(offset(0, -3)) })).toEqual({ 'orders/0': code });
+  });
+
+  it('may lie beyond the end, as with Kafka, but not where retention goes by what is committed', async () => {
+    const topics = [...orders(offset(1, 6), offset(2, 1e12)), { name: 'acked', partitions: [offset(0, 0)] }];
+    expect(await commit(8, { ...OUTSIDE, topics })).toEqual({ 'orders/1': 0, 'orders/2': 0, 'acked/0': 0 });
+    expect((await fetched(8, undefined)).topics).toMatchObject([
+      { name: 'acked', partitions: [{ committedOffset: 0 }] },
+      { name: 'orders', partitions: [{ committedOffset: 6 }, { committedOffset: 1e12 }] },
+    ]);
+    const beyond = [{ name: 'acked', partitions: [offset(0, 1)] }];
+    expect(await commit(8, { ...OUTSIDE, topics: beyond })).toEqual({ 'acked/0': E.OFFSET_OUT_OF_RANGE.code });
   });
 
   it('leave what was finished beyond the offset finished', async () => {
@@ -228,18 +238,32 @@ describe('OffsetDelete', () => {
     expect(left.topics).toMatchObject([{ name: 'orders', partitions: [{ partitionIndex: 1, committedOffset: 2 }] }]);
   });
 
-  it('refuses groups that are in use or missing', async () => {
+  it('spares topics that a member subscribes to, by name or by pattern, and no others', async () => {
+    const committed = [...orders(offset(0, 4)), { name: 'payments', partitions: [offset(0, 0), offset(1, 0)] }];
+    await commit(8, { ...OUTSIDE, topics: committed });
     await scenario.joined();
-    const names = ['orders', 'payments'];
-    const topics = names.map((name) => ({ name, partitions: partitions(0) }));
-    expect(await scenario.ask('offsetDelete', 0, { groupId: 'payment', topics })).toMatchObject({
-      errorCode: 0,
-      topics: [
-        { partitions: [{ errorCode: E.GROUP_SUBSCRIBED_TO_TOPIC.code }] },
-        { partitions: [{ errorCode: E.NON_EMPTY_GROUP.code }] },
-      ],
-    });
-    const missing = await scenario.ask('offsetDelete', 0, { groupId: 'missing', topics });
-    expect(missing).toMatchObject({ errorCode: E.GROUP_ID_NOT_FOUND.code, topics: [] });
+    const topics = ['orders', 'payments'].map((name) => ({ name, partitions: partitions(0) }));
+    const codes = async () => {
+      const deleted = await scenario.ask('offsetDelete', 0, { groupId: 'payment', topics });
+      return [deleted.errorCode, ...deleted.topics.map((topic) => topic.partitions[0]?.errorCode)];
+    };
+    const subscribed = E.GROUP_SUBSCRIBED_TO_TOPIC.code;
+    expect(await codes()).toEqual([0, subscribed, 0]);
+    expect((await fetched(8, undefined)).topics).toMatchObject([
+      { name: 'orders', partitions: [{ partitionIndex: 0, committedOffset: 4 }] },
+      { name: 'payments', partitions: [{ partitionIndex: 1, committedOffset: 0 }] },
+    ]);
+    const join = { groupId: 'payment', memberId: 'A', memberEpoch: 0, rebalanceTimeoutMs: 30_000, topicPartitions: [] };
+    await scenario.ask('consumerGroupHeartbeat', 1, { ...join, subscribedTopicRegex: 'pay.*' });
+    expect(await codes()).toEqual([0, subscribed, subscribed]);
+  });
+
+  it('refuses groups that are missing, and those that have members and are not of consumers', async () => {
+    const topics = [{ name: 'orders', partitions: partitions(0) }];
+    const code = async (groupId: string) => (await scenario.ask('offsetDelete', 0, { groupId, topics })).errorCode;
+    expect(await code('missing')).toBe(E.GROUP_ID_NOT_FOUND.code);
+    const join = scenario.join('', 3, { groupId: 'workers', protocolType: 'connect' });
+    await finished(join, time);
+    expect(await code('workers')).toBe(E.NON_EMPTY_GROUP.code);
   });
 });

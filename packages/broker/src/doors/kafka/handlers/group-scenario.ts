@@ -20,6 +20,11 @@ import { RequestAnswerer } from '../request-answerer.ts';
 import { groupHandlers } from './group-handlers.ts';
 
 export const PAYMENTS = sampleTopic('payments', 2);
+/** Keeps what its groups have not committed. */
+const ACKED: TopicMetadata = {
+  ...sampleTopic('acked'),
+  config: { 'cleanup.policy': 'acknowledged', 'acknowledged.groups': 'payment' },
+};
 
 const SIZE_BYTES = 4;
 
@@ -45,7 +50,7 @@ export class GroupScenario {
   }
 
   static async start(options: GroupScenarioOptions): Promise<GroupScenario> {
-    const topics = [GROUP_LOG, ORDERS, PAYMENTS];
+    const topics = [GROUP_LOG, ORDERS, PAYMENTS, ACKED];
     const { store, time } = options;
     const shard = await finished(ShardScenario.start({ store, time, topics }), time);
     return new GroupScenario(shard, topics, options);

@@ -125,9 +125,12 @@ describe('Metadata', () => {
 
   it('lists all topics for null, or for an empty list in version 0, and finds them by id', async () => {
     const topicId = (await createTopic()) as never;
-    const all = ['__groups', 'orders'];
-    expect((await client.call('metadata', 1, { topics: null })).topics.map(({ name }) => name)).toEqual(all);
-    expect((await client.call('metadata', 0, { topics: [] })).topics.map(({ name }) => name)).toEqual(all);
+    const names = async (version: number, asked: null | []) =>
+      (await client.call('metadata', version, { topics: asked })).topics.map(({ name }) => name);
+    const all = await names(1, null);
+    expect(all).toContain('__groups');
+    expect(all.filter((name) => name?.startsWith('__') !== true)).toEqual(['orders']);
+    expect(await names(0, [])).toEqual(all);
     expect((await client.call('metadata', 1, { topics: [] })).topics).toEqual([]);
     const byId = await client.call('metadata', 12, {
       topics: [
@@ -165,6 +168,20 @@ describe('Produce', () => {
       { index: 1, errorCode: 0, baseOffset: 0, logStartOffset: 0, logAppendTimeMs: -1 },
     ]);
     expect(await fetchNow([0, 0])).toMatchObject([{ baseOffsets: [0, 2, 3] }, { baseOffsets: [0] }]);
+  });
+
+  it('tells a producer that it does not know where the log begins, without which Java’s never begins anew', async () => {
+    await createTopic();
+    await produce(batch(['a', 'b']));
+    await client.call('deleteRecords', 2, {
+      topics: [{ name: 'orders', partitions: [{ partitionIndex: 0, offset: 1 }] }],
+      timeoutMs: 1_000,
+    });
+    const records = batch(['x'], { producerId: 7, producerEpoch: 0, baseSequence: 7 });
+    const topicData = [{ name: 'orders', partitionData: [{ index: 0, records }] }];
+    const { responses } = await client.call('produce', 9, { acks: -1, timeoutMs: 1_000, topicData });
+    const errorCode = KAFKA_ERRORS.UNKNOWN_PRODUCER_ID.code;
+    expect(responses[0]?.partitionResponses[0]).toMatchObject({ errorCode, baseOffset: -1, logStartOffset: 1 });
   });
 
   it.each([

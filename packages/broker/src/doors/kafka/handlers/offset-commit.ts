@@ -5,10 +5,13 @@
  * epoch are kept and given back; of a partition that is named twice the last counts; each partition has its own error.
  * Offsets that were finished beyond the committed one, by members of other doors, stay finished.
  *
- * Differs from Kafka: the retention time of versions 2–4 is ignored, since offsets do not expire here; an offset must not
- * lie beyond the end of its partition, else OFFSET_OUT_OF_RANGE; −2 and −1, with which kafkajs resets groups, are the
- * partition's beginning and end at that time, where Kafka keeps the numbers; where the broker assigns, a member commits for
- * what it holds only.
+ * An offset may lie beyond the end of its partition, as in Kafka: what is published below it later is then not read by the
+ * group. Where retention goes by what groups have committed (`acknowledged`) that would delete what nobody has handled: there it
+ * is OFFSET_OUT_OF_RANGE.
+ *
+ * Differs from Kafka: the retention time of versions 2–4 is ignored, since offsets do not expire here; −2 and −1, with which
+ * kafkajs resets groups, are the partition's beginning and end at that time, where Kafka keeps the numbers, and other
+ * negative numbers are OFFSET_OUT_OF_RANGE; where the broker assigns, a member commits for what it holds only.
  */
 import type { PartitionKey } from '@naru/base';
 import { checkGroupId, NaruError, refuse, type Refusal } from '@naru/protocol';
@@ -74,6 +77,7 @@ function offsetsOf(registry: TopicRegistry, { topics }: Request): OffsetCommit[]
         metadata: committedMetadata ?? '',
         leaderEpoch: committedLeaderEpoch,
         endOffset: null,
+        mayExceedEnd: true,
       });
     }
   }

@@ -1,15 +1,13 @@
 /**
  * OffsetDelete 0: takes committed offsets out of a group.
  *
- * As in Kafka: GROUP_ID_NOT_FOUND for the whole, UNKNOWN_TOPIC_OR_PARTITION and GROUP_SUBSCRIBED_TO_TOPIC for partitions;
- * deleting what is not there succeeds.
- *
- * Differs from Kafka: while the group has members, topics that they do not subscribe to are refused too, with
- * NON_EMPTY_GROUP: between looking and deleting one of them could begin to.
+ * As in Kafka: GROUP_ID_NOT_FOUND for the whole, and NON_EMPTY_GROUP when the members do not say what they subscribe to;
+ * UNKNOWN_TOPIC_OR_PARTITION, and GROUP_SUBSCRIBED_TO_TOPIC while a member subscribes to the topic, for partitions; deleting
+ * what is not there succeeds.
  */
 import type { PartitionKey } from '@naru/base';
 import { checkGroupId, type Refusal } from '@naru/protocol';
-import { KAFKA_ERRORS, kafkaErrorCode, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
+import { KAFKA_ERRORS, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
 import type { TopicRegistry } from '../../../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../../../runtime/commands.ts';
 import type { KafkaHandlers } from '../kafka-handler.ts';
@@ -31,17 +29,10 @@ export function offsetDeleteHandlers({
         const { groupId } = request;
         const refusal = checkGroupId(groupId);
         if (refusal !== null) return refused(refusal);
-        const group = await shard.submit({ type: 'describe-group', groupId });
-        if (isRefusal(group)) return refused(group);
-        if (group.members.length > 0) {
-          const subscribed = new Set(group.members.flatMap((member) => member.topics));
-          return inUse(request, registry, subscribed);
-        }
-        const keys = partitionsOf(request, registry);
-        const failure = await deleteOffsets(shard, groupId, keys);
-        return failure === null
-          ? answer(request, (name, index) => unknownCode(registry, name, index))
-          : refused(failure);
+        const subscribed = await deleteOffsets(shard, groupId, partitionsOf(request, registry));
+        return isRefusal(subscribed)
+          ? refused(subscribed)
+          : answer(request, (name, index) => codeOf(registry, subscribed, name, index));
       },
       failed: (_request, error) => refused(error.toRefusal()),
     },
@@ -56,32 +47,32 @@ function partitionsOf({ topics }: Request, registry: TopicRegistry): PartitionKe
   return [...new Set(keys)];
 }
 
+/** @returns those that stay, since somebody subscribes to them */
 async function deleteOffsets(
   shard: ShardClient,
   groupId: string,
   keys: readonly PartitionKey[],
-): Promise<Refusal | null> {
-  for (let from = 0; from < keys.length; from += MAX_OFFSETS_PER_COMMAND) {
-    const offsets = keys.slice(from, from + MAX_OFFSETS_PER_COMMAND).map((partition) => ({ partition, offset: null }));
-    const reply = await shard.submit({ type: 'group', command: { type: 'reset-offsets', groupId, offsets } });
+): Promise<ReadonlySet<PartitionKey> | Refusal> {
+  const subscribed = new Set<PartitionKey>();
+  // Also when there is nothing to delete: whether there is such a group is asked for too.
+  for (let from = 0; from === 0 || from < keys.length; from += MAX_OFFSETS_PER_COMMAND) {
+    const partitions = keys.slice(from, from + MAX_OFFSETS_PER_COMMAND);
+    const reply = await shard.submit({ type: 'group', command: { type: 'delete-offsets', groupId, partitions } });
     if (isRefusal(reply)) return reply;
+    for (const partition of reply.subscribed) subscribed.add(partition);
   }
-  return null;
+  return subscribed;
 }
 
-function unknownCode(registry: TopicRegistry, name: string, partition: number): number {
+function codeOf(
+  registry: TopicRegistry,
+  subscribed: ReadonlySet<PartitionKey>,
+  name: string,
+  partition: number,
+): number {
   const key = findPartition(findTopic(registry, name), partition);
-  return key === undefined ? KAFKA_ERRORS.UNKNOWN_TOPIC_OR_PARTITION.code : 0;
-}
-
-function inUse(request: Request, registry: TopicRegistry, subscribed: ReadonlySet<string>) {
-  return answer(request, (name, partition) => {
-    const unknown = unknownCode(registry, name, partition);
-    if (unknown !== 0) return unknown;
-    return subscribed.has(name)
-      ? KAFKA_ERRORS.GROUP_SUBSCRIBED_TO_TOPIC.code
-      : kafkaErrorCode('NON_EMPTY_GROUP', 'group');
-  });
+  if (key === undefined) return KAFKA_ERRORS.UNKNOWN_TOPIC_OR_PARTITION.code;
+  return subscribed.has(key) ? KAFKA_ERRORS.GROUP_SUBSCRIBED_TO_TOPIC.code : 0;
 }
 
 function answer(

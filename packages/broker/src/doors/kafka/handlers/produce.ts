@@ -5,7 +5,7 @@
  * as Kafka does. Transactional producers are refused with UNSUPPORTED_VERSION. A batch of many partitions' request is copied
  * out of the request's memory unless it is most of it, so that keeping it keeps nothing else.
  */
-import type { Timers } from '@naru/base';
+import type { PartitionKey, Timers } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import { BATCH_HEADER_BYTES, firstBatchSize } from '@naru/protocol/batch';
 import {
@@ -37,7 +37,11 @@ export interface ProduceOptions {
 type Request = KafkaRequest<'produce'>;
 type Answer = KafkaResponse<'produce'>;
 type PartitionAnswer = Answer['responses'][number]['partitionResponses'][number];
-type Outcome = AppendReply | Refusal;
+/** Producers ask for the log start when they are not known (KIP-360): without one the Java client repeats for ever. */
+interface RefusedOutcome extends Refusal {
+  readonly logStartOffset?: number | undefined;
+}
+type Outcome = AppendReply | RefusedOutcome;
 
 export function produceHandlers(options: ProduceOptions): Pick<KafkaHandlers, 'produce'> {
   return {
@@ -71,11 +75,19 @@ function append(request: Request, call: KafkaCall, { topics, shard }: ProduceOpt
       } else {
         const checked = checkRecords(records, call.version);
         if (isRefusal(checked)) refused(checked);
-        else outcomes.push(shard.submit({ type: 'append', partition, batch: owned(checked) }).catch(operational));
+        else outcomes.push(appended(shard, partition, owned(checked)));
       }
     }
   }
   return Promise.all(outcomes);
+}
+
+/** The append is asked for before this returns. */
+async function appended(shard: ShardClient, partition: PartitionKey, batch: Uint8Array): Promise<Outcome> {
+  const reply = await shard.submit({ type: 'append', partition, batch }).catch(operational);
+  if (!isRefusal(reply) || reply.code !== 'UNKNOWN_PRODUCER_ID') return reply;
+  const found = await shard.submit({ type: 'describe-partitions', partitions: [partition] }).catch(operational);
+  return { ...reply, logStartOffset: isRefusal(found) ? undefined : found[0]?.logStartOffset };
 }
 
 function operational(error: unknown): Refusal {
@@ -151,7 +163,8 @@ function partitionAnswer(index: number, outcome: Outcome): PartitionAnswer {
   if (!isRefusal(outcome)) {
     return { index, errorCode: 0, baseOffset: outcome.baseOffset, logStartOffset: outcome.logStartOffset };
   }
-  const { code, message } = outcome;
+  const { code, message, logStartOffset = -1 } = outcome;
   const errorCode = kafkaErrorCode(code, 'produce');
-  return { index, errorCode, baseOffset: -1, errorMessage: `${kafkaErrorName(code, 'produce')}: ${message}` };
+  const errorMessage = `${kafkaErrorName(code, 'produce')}: ${message}`;
+  return { index, errorCode, baseOffset: -1, logStartOffset, errorMessage };
 }
