@@ -202,9 +202,13 @@ export class PostgresLogDatabase implements LogDatabase {
   checkpoint({ id, snapshot, lastPartitionId, partitions, removed }: Checkpoint): Promise<void> {
     const s = this.#schema;
     return this.#postgres.write(async (query) => {
-      await query(`DELETE FROM ${s}.log_snapshot`);
       const values = [id, snapshot.version, snapshot.data, lastPartitionId];
-      await query(`INSERT INTO ${s}.log_snapshot VALUES (1, $1, $2, $3, $4)`, values);
+      // Not deleted and inserted: one whose connection broke may be committing still, and its row would not be seen by the delete.
+      await query(
+        `INSERT INTO ${s}.log_snapshot VALUES (1, $1, $2, $3, $4) ON CONFLICT (only_row) DO UPDATE
+         SET (id, version, data, last_partition_id) = (excluded.id, excluded.version, excluded.data, excluded.last_partition_id)`,
+        values,
+      );
       await query(
         `INSERT INTO ${s}.log_partitions SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[])
          ON CONFLICT (id) DO UPDATE SET state = excluded.state`,
