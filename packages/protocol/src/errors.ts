@@ -79,6 +79,12 @@ export const ERRORS = {
   INVALID_REGULAR_EXPRESSION: final(GRPC.invalidArgument),
   OFFSET_METADATA_TOO_LARGE: final(GRPC.invalidArgument),
   NOT_ASSIGNED: final(GRPC.failedPrecondition),
+  // Delivery
+  HELD_LIMIT_REACHED: retriable(GRPC.resourceExhausted),
+  RECORD_LOCK_LOST: final(GRPC.failedPrecondition),
+  DEAD_LETTERED: final(GRPC.aborted),
+  DEAD_LETTER_NOT_FOUND: final(GRPC.notFound),
+  EVENT_NOT_FOUND: final(GRPC.notFound),
   // Storage
   STORAGE_FULL: retriable(GRPC.resourceExhausted),
   STORAGE_ERROR: retriable(GRPC.unavailable),

@@ -79,6 +79,7 @@ describe('messages in pieces', () => {
       partition,
       batches: fc.array(bytes(100), { maxLength: 3 }),
       highWatermark: fc.maxSafeNat(),
+      withheld: fc.option(fc.array(fc.maxSafeNat(), { maxLength: 3 }), { nil: undefined }),
     });
     fc.assert(
       fc.property(fc.integer({ min: 0, max: 2 ** 32 - 1 }), fc.array(part, { maxLength: 4 }), (pollId, parts) => {
@@ -86,6 +87,7 @@ describe('messages in pieces', () => {
           partition: { topicId: entry.topicId, partition: entry.partition },
           batches: joined(entry.batches),
           highWatermark: BigInt(entry.highWatermark),
+          withheld: entry.withheld?.map(BigInt) ?? [],
         }));
         const expected = create(SubscribeResponseSchema, {
           message: { case: 'records', value: { pollId, partitions } },

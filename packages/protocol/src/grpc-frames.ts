@@ -106,10 +106,27 @@ export interface RecordsPart {
   readonly partition: number;
   readonly batches: readonly Uint8Array[];
   readonly highWatermark: number;
+  /** Offsets that are left out for now. Default: none. */
+  readonly withheld?: readonly number[] | undefined;
+}
+
+/** What `SubscribeResponse.records` says of one partition of a parallel topic. */
+export interface AcquiredPart {
+  /** 16 bytes. */
+  readonly topicId: Uint8Array;
+  readonly partition: number;
+  readonly batches: readonly Uint8Array[];
+  readonly ranges: readonly { readonly from: number; readonly to: number; readonly deliveryCount: number }[];
+  /** Milliseconds. */
+  readonly lockMs: number;
 }
 
 /** `SubscribeResponse.records` in pieces, among them the batches themselves. */
-export function encodeRecords(pollId: number, parts: readonly RecordsPart[]): Uint8Array[] {
+export function encodeRecords(
+  pollId: number,
+  parts: readonly RecordsPart[],
+  acquired: readonly AcquiredPart[] = [],
+): Uint8Array[] {
   const pieces: Uint8Array[] = [];
   let length = 0;
   const add = (piece: Uint8Array): void => {
@@ -118,10 +135,12 @@ export function encodeRecords(pollId: number, parts: readonly RecordsPart[]): Ui
   };
   if (pollId !== 0) add(new BinaryWriter().tag(1, WireType.Varint).uint32(pollId).finish());
   for (const part of parts) addPart(part, add);
+  for (const part of acquired) addAcquired(part, add);
   return [new BinaryWriter().tag(4, WireType.LengthDelimited).uint32(length).finish(), ...pieces];
 }
 
-function addPart({ topicId, partition, batches, highWatermark }: RecordsPart, add: (piece: Uint8Array) => void): void {
+function addPart(part: RecordsPart, add: (piece: Uint8Array) => void): void {
+  const { topicId, partition, batches, highWatermark, withheld = [] } = part;
   const ref = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(topicId);
   if (partition !== 0) ref.tag(2, WireType.Varint).int32(partition);
   let batchBytes = 0;
@@ -132,9 +151,47 @@ function addPart({ topicId, partition, batches, highWatermark }: RecordsPart, ad
     .tag(2, WireType.LengthDelimited)
     .uint32(batchBytes)
     .finish();
-  const tail = new BinaryWriter().tag(3, WireType.Varint).int64(highWatermark).finish();
+  const rest = new BinaryWriter().tag(3, WireType.Varint).int64(highWatermark);
+  if (withheld.length > 0) {
+    rest.tag(4, WireType.LengthDelimited).fork();
+    for (const offset of withheld) rest.int64(offset);
+    rest.join();
+  }
+  const tail = rest.finish();
   const partBytes = head.length + batchBytes + tail.length;
   add(new BinaryWriter().tag(2, WireType.LengthDelimited).uint32(partBytes).raw(head).finish());
   for (const batch of batches) add(batch);
   add(tail);
+}
+
+function addAcquired(
+  { topicId, partition, batches, ranges, lockMs }: AcquiredPart,
+  add: (piece: Uint8Array) => void,
+): void {
+  const ref = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(topicId);
+  if (partition !== 0) ref.tag(2, WireType.Varint).int32(partition);
+  let batchBytes = 0;
+  for (const batch of batches) batchBytes += batch.length;
+  const head = new BinaryWriter()
+    .tag(1, WireType.LengthDelimited)
+    .bytes(ref.finish())
+    .tag(2, WireType.LengthDelimited)
+    .uint32(batchBytes)
+    .finish();
+  const tail = new BinaryWriter();
+  for (const { from, to, deliveryCount } of ranges) {
+    const offsets = new BinaryWriter().tag(1, WireType.Varint).int64(from).tag(2, WireType.Varint).int64(to).finish();
+    tail.tag(3, WireType.LengthDelimited).fork().tag(1, WireType.LengthDelimited).bytes(offsets);
+    tail.tag(2, WireType.Varint).int32(deliveryCount).join();
+  }
+  const end = tail.tag(4, WireType.Varint).int64(lockMs).finish();
+  add(
+    new BinaryWriter()
+      .tag(3, WireType.LengthDelimited)
+      .uint32(head.length + batchBytes + end.length)
+      .raw(head)
+      .finish(),
+  );
+  for (const batch of batches) add(batch);
+  add(end);
 }

@@ -1,25 +1,35 @@
 /**
- * Reads settings that people write: defaults, then a YAML file, then the environment, then what a program passes.
- * Errors say where: file, line and column, or the variable.
+ * Reads settings that people write: defaults, then a YAML file, then what the file says for the environment that is chosen, then
+ * variables, then what a program passes. Errors say where: file, line and column, or the variable.
  *
- * Owns the reading. What settings there are, and their defaults, is said by the caller's schema.
+ * Owns what wins over what. What settings there are, and their defaults, is said by the caller's schema.
  */
-import { readFile } from 'node:fs/promises';
-import { isMap, isScalar, LineCounter, parseDocument, type Document } from 'yaml';
 import { parseByteSize, parseDuration } from '@naru/base';
 import { z } from 'zod';
-import { NaruError } from './errors.ts';
+import {
+  SettingsDocument,
+  invalidSettings,
+  isTree,
+  mergeSettings,
+  saysAt,
+  type SettingsPath,
+  type SettingsTree,
+} from './settings-document-node.ts';
+import { settingsProblems, suggestion, type Locate } from './settings-problems-node.ts';
 
-/** A settings file is written by hand; anything larger is something else. */
-const MAX_FILE_BYTES = 1024 * 1024;
+export * from './settings-document-node.ts';
+export * from './settings-problems-node.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
-export type SettingsTree = { [key: string]: unknown };
-type Path = readonly (string | number)[];
+
+/** Of a settings file: what is different in one environment, by its name. */
+export const ENVIRONMENTS = 'environments';
+/** Names the environment; the setting `environment` of the same file, or of a program, does the same. */
+export const ENVIRONMENT_VARIABLE = 'NARU_ENV';
 
 /** An environment variable, the setting that it overrides, and how its text is read. */
 export type SettingsVariables = Readonly<
-  Record<string, { readonly path: Path; readonly parse: (text: string) => unknown }>
+  Record<string, { readonly path: SettingsPath; readonly parse: (text: string) => unknown }>
 >;
 
 export interface SettingsSpec<Schema extends z.ZodType> {
@@ -29,6 +39,12 @@ export interface SettingsSpec<Schema extends z.ZodType> {
   readonly section?: string | undefined;
   /** Keys of the file that belong to other programs. */
   readonly ignoredSections?: readonly string[] | undefined;
+}
+
+/** Settings, and where each came from: `naru.yaml:3`, `environment variable NARU_PORT`, `given` or `default`, by dotted path. */
+export interface ExplainedSettings<Schema extends z.ZodType> {
+  readonly settings: z.output<Schema>;
+  readonly origins: ReadonlyMap<string, string>;
 }
 
 const UNLIMITED = 'unlimited';
@@ -78,24 +94,7 @@ export function parseSettings<Schema extends z.ZodType>(
   environment: Environment = {},
   given: SettingsTree = {},
 ): z.output<Schema> {
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  const broken = document.errors[0];
-  if (broken !== undefined) throw invalid([`${at(file, lines, broken.pos[0])}: ${broken.message}`]);
-  const content: unknown = document.toJS() ?? {};
-  if (!isTree(content)) throw invalid([`${file}:1:1: expected settings, such as "key: value"`]);
-  const { section } = spec;
-  let tree = content;
-  if (section !== undefined) {
-    const inside = content[section] ?? {};
-    if (!isTree(inside))
-      throw invalid([`${at(file, lines, offsetOf(document, [section]))}: ${section}: expected settings`]);
-    tree = inside;
-  }
-  const prefix = section === undefined ? [] : [section];
-  return validate(spec, tree, environment, given, (path, key) =>
-    at(file, lines, offsetOf(document, [...prefix, ...path], key)),
-  );
+  return explainSettings(spec, { text, file }, environment, given).settings;
 }
 
 /** Settings without a file. */
@@ -104,115 +103,117 @@ export function settingsFrom<Schema extends z.ZodType>(
   given: SettingsTree,
   environment: Environment = {},
 ): z.output<Schema> {
-  return validate(spec, {}, environment, given, () => 'settings');
+  return explainSettings(spec, undefined, environment, given).settings;
+}
+
+/** Settings with their origins. @throws as {@link parseSettings} */
+export function explainSettings<Schema extends z.ZodType>(
+  spec: SettingsSpec<Schema>,
+  source: { readonly text: string; readonly file: string } | undefined,
+  environment: Environment = {},
+  given: SettingsTree = {},
+): ExplainedSettings<Schema> {
+  const own = without(given, spec.ignoredSections ?? []);
+  const written = source === undefined ? NOTHING_WRITTEN : readLayers(spec, source, environment, own);
+  const variables = variableLayer(spec.variables, environment);
+  const tree = mergeSettings(mergeSettings(written.tree, variables.tree), own);
+  const result = spec.schema.safeParse(tree, { reportInput: true });
+  const place: Locate = (path, key) => {
+    if (saysAt(own, key === undefined ? path : [...path, key])) return 'settings';
+    return variables.names.get(path.join('.')) ?? written.locate(path, key);
+  };
+  if (!result.success) throw invalidSettings(settingsProblems(spec.schema, result.error, place));
+  const origins = new Map<string, string>();
+  for (const path of leaves(result.data)) {
+    const name = path.join('.');
+    const variable = variables.names.get(name);
+    if (saysAt(own, path)) origins.set(name, 'given');
+    else if (variable !== undefined) origins.set(name, variable);
+    else if (saysAt(written.tree, path)) origins.set(name, written.locate(path).replace(/:\d+$/, ''));
+    else origins.set(name, 'default');
+  }
+  return { settings: result.data, origins };
+}
+
+/** What the file says, and where. */
+interface Written {
+  readonly tree: SettingsTree;
+  readonly locate: Locate;
+}
+
+const NOTHING_WRITTEN: Written = { tree: {}, locate: () => 'settings' };
+
+/** The file's settings under those of the environment that is chosen. */
+function readLayers(
+  { section, ignoredSections = [] }: Pick<SettingsSpec<z.ZodType>, 'section' | 'ignoredSections'>,
+  { text, file }: { readonly text: string; readonly file: string },
+  environment: Environment,
+  given: SettingsTree,
+): Written {
+  const document = new SettingsDocument(text, file);
+  const sectionOf = (tree: SettingsTree, prefix: SettingsPath): { tree: SettingsTree; prefix: SettingsPath } => {
+    if (section === undefined) return { tree: without(tree, ignoredSections), prefix };
+    const path = [...prefix, section];
+    return { tree: treeAt(document, tree[section], path), prefix: path };
+  };
+  const base = sectionOf(without(document.tree, [ENVIRONMENTS]), []);
+  const name = given['environment'] ?? (environment[ENVIRONMENT_VARIABLE] || document.tree['environment']);
+  const chosen = overlayPath(document, name);
+  if (chosen === undefined)
+    return { tree: base.tree, locate: (path, key) => document.place([...base.prefix, ...path], key) };
+  const above = sectionOf(treeAt(document, chosen.value, chosen.path), chosen.path);
+  return {
+    tree: mergeSettings(base.tree, above.tree),
+    locate: (path, key) => {
+      const isAbove = saysAt(above.tree, key === undefined ? path : [...path, key]);
+      return document.place([...(isAbove ? above : base).prefix, ...path], key);
+    },
+  };
 }
 
 /**
- * The text of a settings file; undefined when it does not exist and need not.
+ * Where the file has what is different in the environment `name`; undefined without a name, or in a file that knows no environments.
  *
- * @throws NaruError INVALID_CONFIGURATION when it cannot be read
+ * @throws NaruError INVALID_CONFIGURATION for a name that it does not have
  */
-export async function readSettingsFile(file: string, mustExist: boolean): Promise<string | undefined> {
-  try {
-    const text = await readFile(file, 'utf8');
-    if (text.length > MAX_FILE_BYTES) throw invalid([`${file} is larger than ${MAX_FILE_BYTES} bytes`]);
-    return text;
-  } catch (error) {
-    if (error instanceof NaruError) throw error;
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' && !mustExist) return undefined;
-    const why = code === 'ENOENT' ? 'no such file' : (error as Error).message;
-    throw new NaruError('INVALID_CONFIGURATION', `cannot read settings from ${file}: ${why}`, { cause: error });
-  }
+export function overlayPath(
+  document: SettingsDocument,
+  name: unknown,
+): { readonly path: SettingsPath; readonly value: unknown } | undefined {
+  if (document.tree[ENVIRONMENTS] === undefined) return undefined;
+  const environments = treeAt(document, document.tree[ENVIRONMENTS], [ENVIRONMENTS]);
+  if (name === undefined || name === null || name === '') return undefined;
+  if (typeof name === 'string' && Object.hasOwn(environments, name))
+    return { path: [ENVIRONMENTS, name], value: environments[name] };
+  const known = Object.keys(environments);
+  const hint = (typeof name === 'string' ? suggestion(name, known) : '') || `; there are ${known.join(', ') || 'none'}`;
+  throw invalidSettings([`${document.place([ENVIRONMENTS])}: no environment ${JSON.stringify(name)}${hint}`]);
 }
 
-function validate<Schema extends z.ZodType>(
-  spec: SettingsSpec<Schema>,
-  fromFile: SettingsTree,
-  environment: Environment,
-  given: SettingsTree,
-  locate: (path: Path, key?: string) => string,
-): z.output<Schema> {
-  const tree = without(fromFile, spec.ignoredSections ?? []);
-  const overlaid = overlay(tree, spec.variables, environment);
-  const own = without(given, spec.ignoredSections ?? []);
-  const result = spec.schema.safeParse(merge(overlaid.tree, own));
-  if (result.success) return result.data;
-  const place = (path: Path, key?: string): string => {
-    if (has(own, key === undefined ? path : [...path, key])) return 'settings';
-    return overlaid.variables.get(path.join('.')) ?? locate(path, key);
-  };
-  throw invalid(result.error.issues.flatMap((issue) => describe(issue, place)));
+function treeAt(document: SettingsDocument, value: unknown, path: SettingsPath): SettingsTree {
+  if (value === undefined || value === null) return {};
+  if (isTree(value)) return value;
+  throw invalidSettings([`${document.place(path)}: ${path.join('.')}: expected settings`]);
 }
 
-function overlay(tree: SettingsTree, variables: SettingsVariables, environment: Environment) {
-  let result = tree;
-  const used = new Map<string, string>();
+function variableLayer(variables: SettingsVariables, environment: Environment) {
+  let tree: SettingsTree = {};
+  const names = new Map<string, string>();
   for (const [variable, { path, parse }] of Object.entries(variables)) {
     const text = environment[variable];
     if (text === undefined || text === '') continue;
     const leaf = path.reduceRight<unknown>((inner, key) => ({ [key]: inner }), parse(text));
-    result = merge(result, leaf as SettingsTree);
-    used.set(path.join('.'), `environment variable ${variable}`);
+    tree = mergeSettings(tree, leaf as SettingsTree);
+    names.set(path.join('.'), `environment variable ${variable}`);
   }
-  return { tree: result, variables: used };
+  return { tree, names };
 }
 
-function merge(below: SettingsTree, above: SettingsTree): SettingsTree {
-  const result = { ...below };
-  for (const [key, value] of Object.entries(above)) {
-    if (value === undefined) continue;
-    const existing = result[key];
-    result[key] = isTree(existing) && isTree(value) ? merge(existing, value) : value;
-  }
-  return result;
+function leaves(value: unknown, path: SettingsPath = []): SettingsPath[] {
+  if (!isTree(value)) return [path];
+  return Object.entries(value).flatMap(([key, inner]) => leaves(inner, [...path, key]));
 }
 
 function without(tree: SettingsTree, keys: readonly string[]): SettingsTree {
   return Object.fromEntries(Object.entries(tree).filter(([key]) => !keys.includes(key)));
-}
-
-function has(tree: SettingsTree, path: Path): boolean {
-  let node: unknown = tree;
-  for (const key of path) {
-    if (!isTree(node) || node[key] === undefined) return false;
-    node = node[key];
-  }
-  return path.length > 0;
-}
-
-function describe(issue: z.core.$ZodIssue, locate: (path: Path, key?: string) => string): string[] {
-  const path = issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part));
-  const name = path.join('.');
-  if (issue.code === 'unrecognized_keys') {
-    return issue.keys.map((key) => `${locate(path, key)}: unknown setting "${[...path, key].join('.')}"`);
-  }
-  return [`${locate(path)}: ${name === '' ? '' : `${name}: `}${issue.message}`];
-}
-
-function invalid(problems: string[]): NaruError {
-  return new NaruError('INVALID_CONFIGURATION', problems.join('\n'));
-}
-
-function at(file: string, lines: LineCounter, offset: number): string {
-  const { line, col } = lines.linePos(offset);
-  return `${file}:${line}:${col}`;
-}
-
-/** Where `path` is in the document, or the key `key` inside it; the nearest thing that exists. */
-function offsetOf(document: Document.Parsed, path: Path, key?: string): number {
-  for (let length = path.length; length >= 0; length--) {
-    const node: unknown = length === 0 ? document.contents : document.getIn(path.slice(0, length), true);
-    if (key !== undefined && isMap(node)) {
-      const pair = node.items.find((item) => isScalar(item.key) && String(item.key.value) === key);
-      if (isScalar(pair?.key) && pair.key.range) return pair.key.range[0];
-    }
-    const range = (node as { range?: readonly number[] | null } | null | undefined)?.range;
-    if (range?.[0] !== undefined) return range[0];
-  }
-  return 0;
-}
-
-function isTree(value: unknown): value is SettingsTree {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

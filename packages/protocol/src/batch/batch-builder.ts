@@ -33,6 +33,14 @@ export interface RecordHeader {
   readonly value: Uint8Array | null;
 }
 
+/** Headers that were encoded ahead: `count` times what a header is in a record. Written as they are. */
+export interface EncodedHeaders {
+  readonly count: number;
+  readonly bytes: Uint8Array;
+}
+
+export type RecordHeaders = readonly RecordHeader[] | EncodedHeaders;
+
 /** A record to write. */
 export interface RecordInput {
   readonly key: Uint8Array | null;
@@ -104,7 +112,7 @@ export class BatchBuilder {
   tryAppend(
     key: Uint8Array | null,
     value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
+    headers: RecordHeaders | undefined,
     timestampMs: number,
   ): boolean {
     assert(!this.#spent, 'a builder is spent once it has built');
@@ -205,7 +213,8 @@ function bytesSize(bytes: Uint8Array | null): number {
   return bytes === null ? 1 : varintSize(bytes.length) + bytes.length;
 }
 
-function headersSize(headers: readonly RecordHeader[]): number {
+function headersSize(headers: RecordHeaders): number {
+  if ('bytes' in headers) return varintSize(headers.count) + headers.bytes.length;
   let size = varintSize(headers.length);
   for (const header of headers) {
     const keyBytes = utf8Length(header.key);
@@ -226,7 +235,11 @@ function writeBytes(buffer: Uint8Array, at: number, bytes: Uint8Array | null): n
   return position + length;
 }
 
-function writeHeaders(buffer: Uint8Array, at: number, headers: readonly RecordHeader[]): void {
+function writeHeaders(buffer: Uint8Array, at: number, headers: RecordHeaders): void {
+  if ('bytes' in headers) {
+    buffer.set(headers.bytes, writeVarint(buffer, at, headers.count));
+    return;
+  }
   let position = writeVarint(buffer, at, headers.length);
   for (const header of headers) {
     const keyBytes = utf8Length(header.key);
@@ -234,6 +247,13 @@ function writeHeaders(buffer: Uint8Array, at: number, headers: readonly RecordHe
     position = writeUtf8(buffer, position, header.key, keyBytes);
     position = writeBytes(buffer, position, header.value);
   }
+}
+
+/** @param headers to be written many times */
+export function encodeHeaders(headers: readonly RecordHeader[]): EncodedHeaders {
+  const bytes = new Uint8Array(headersSize(headers));
+  writeHeaders(bytes, 0, headers);
+  return { count: headers.length, bytes: bytes.subarray(varintSize(headers.length)) };
 }
 
 /** Length and offset delta as varints, attributes, timestamp delta as a varlong. */
@@ -246,7 +266,7 @@ const MAX_RECORD_OVERHEAD = 5 + 1 + 10 + 5;
 export function recordSizeUpperBound(
   key: Uint8Array | null,
   value: Uint8Array | null,
-  headers?: readonly RecordHeader[],
+  headers?: RecordHeaders,
 ): number {
   const headersBytes = headers === undefined ? 1 : headersSize(headers);
   return BATCH_HEADER_BYTES + MAX_RECORD_OVERHEAD + bytesSize(key) + bytesSize(value) + headersBytes;

@@ -267,6 +267,18 @@ export function sealBatch(bytes: Uint8Array): void {
   writeInt32(bytes, 17, crc32c(bytes.subarray(CRC_START)));
 }
 
+/**
+ * A copy of one whole batch that says it ends with `lastOffset`. The records beyond it must have been taken out already.
+ *
+ * @param lastOffset from the base offset on
+ */
+export function cutBatch(bytes: Uint8Array, lastOffset: number): Uint8Array {
+  const cut = new Uint8Array(bytes);
+  writeInt32(cut, 23, lastOffset - readBatchHeader(bytes).baseOffset);
+  sealBatch(cut);
+  return cut;
+}
+
 /** What {@link writeBatchHeader} writes; attributes are taken apart from compression. */
 export interface BatchHeaderFields {
   readonly attributes: number;

@@ -1,16 +1,19 @@
 /** `@naru/protocol/batch`: the Kafka record batch v2. Runs anywhere; native codecs are in `@naru/protocol/compression-node`. */
-export { BatchBuilder, MAX_TIMESTAMP_MS, encodeBatch, recordSizeUpperBound } from './batch-builder.ts';
+export { BatchBuilder, MAX_TIMESTAMP_MS, encodeBatch, encodeHeaders, recordSizeUpperBound } from './batch-builder.ts';
 export type {
   BatchBuilderOptions,
   BuildOptions,
   EncodeBatchOptions,
+  EncodedHeaders,
   RecordHeader,
+  RecordHeaders,
   RecordInput,
 } from './batch-builder.ts';
 export {
   BATCH_HEADER_BYTES,
   BATCH_PREFIX_BYTES,
   MAX_BATCH_BYTES,
+  cutBatch,
   firstBatchSize,
   readBatchHeader,
   rewriteProducer,

@@ -689,6 +689,13 @@ export declare type DescribeGroupResponse = Message<"naru.v1.DescribeGroupRespon
    * @generated from field: repeated naru.v1.GroupOffset offsets = 5;
    */
   offsets: GroupOffset[];
+
+  /**
+   * What the broker keeps for the group.
+   *
+   * @generated from field: naru.v1.GroupHeld held = 7;
+   */
+  held?: GroupHeld | undefined;
 };
 
 /**
@@ -696,6 +703,96 @@ export declare type DescribeGroupResponse = Message<"naru.v1.DescribeGroupRespon
  * Use `create(DescribeGroupResponseSchema)` to create a new message.
  */
 export declare const DescribeGroupResponseSchema: GenMessage<DescribeGroupResponse>;
+
+/**
+ * Events that the broker keeps for a group: those that wait to be given again, and dead letters.
+ *
+ * @generated from message naru.v1.GroupHeld
+ */
+export declare type GroupHeld = Message<"naru.v1.GroupHeld"> & {
+  /**
+   * Those with some.
+   *
+   * @generated from field: repeated naru.v1.PartitionHeld partitions = 1;
+   */
+  partitions: PartitionHeld[];
+
+  /**
+   * @generated from field: int64 events = 2;
+   */
+  events: bigint;
+
+  /**
+   * Of their copies.
+   *
+   * @generated from field: int64 size_bytes = 3;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * Limits of these.
+   *
+   * @generated from field: int64 max_events = 4;
+   */
+  maxEvents: bigint;
+
+  /**
+   * @generated from field: int64 max_bytes = 5;
+   */
+  maxBytes: bigint;
+
+  /**
+   * No more are held: members keep failing events in hand, and their partitions stand still until some are handled, redriven or
+   * purged.
+   *
+   * @generated from field: bool full = 6;
+   */
+  full: boolean;
+};
+
+/**
+ * Describes the message naru.v1.GroupHeld.
+ * Use `create(GroupHeldSchema)` to create a new message.
+ */
+export declare const GroupHeldSchema: GenMessage<GroupHeld>;
+
+/**
+ * @generated from message naru.v1.PartitionHeld
+ */
+export declare type PartitionHeld = Message<"naru.v1.PartitionHeld"> & {
+  /**
+   * @generated from field: string topic = 1;
+   */
+  topic: string;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 waiting = 3;
+   */
+  waiting: bigint;
+
+  /**
+   * @generated from field: int64 dead = 4;
+   */
+  dead: bigint;
+
+  /**
+   * Keys whose events queue up.
+   *
+   * @generated from field: int64 blocked_keys = 5;
+   */
+  blockedKeys: bigint;
+};
+
+/**
+ * Describes the message naru.v1.PartitionHeld.
+ * Use `create(PartitionHeldSchema)` to create a new message.
+ */
+export declare const PartitionHeldSchema: GenMessage<PartitionHeld>;
 
 /**
  * @generated from message naru.v1.GroupMember
@@ -823,6 +920,20 @@ export declare type GroupOffset = Message<"naru.v1.GroupOffset"> & {
    * @generated from field: repeated naru.v1.OffsetRange finished = 9;
    */
   finished: OffsetRange[];
+
+  /**
+   * Of a group that is declared with an order above the first: what its events wait for.
+   *
+   * @generated from field: naru.v1.GroupGate gate = 10;
+   */
+  gate?: GroupGate | undefined;
+
+  /**
+   * Of a parallel topic, whose committed offset is the one below which everything is finished.
+   *
+   * @generated from field: naru.v1.GroupQueue queue = 11;
+   */
+  queue?: GroupQueue | undefined;
 };
 
 /**
@@ -830,6 +941,154 @@ export declare type GroupOffset = Message<"naru.v1.GroupOffset"> & {
  * Use `create(GroupOffsetSchema)` to create a new message.
  */
 export declare const GroupOffsetSchema: GenMessage<GroupOffset>;
+
+/**
+ * @generated from message naru.v1.GroupQueue
+ */
+export declare type GroupQueue = Message<"naru.v1.GroupQueue"> & {
+  /**
+   * To be given out: now, later, or for the first time.
+   *
+   * @generated from field: int64 available = 1;
+   */
+  available: bigint;
+
+  /**
+   * Some member has them.
+   *
+   * @generated from field: int64 acquired = 2;
+   */
+  acquired: bigint;
+
+  /**
+   * Beyond the committed offset.
+   *
+   * @generated from field: int64 finished = 3;
+   */
+  finished: bigint;
+
+  /**
+   * About to be dead letters: their events are being copied.
+   *
+   * @generated from field: int64 dying = 4;
+   */
+  dying: bigint;
+
+  /**
+   * The first that is not finished; absent when all are.
+   *
+   * @generated from field: optional int64 oldest = 5;
+   */
+  oldest?: bigint | undefined;
+
+  /**
+   * Members that have some.
+   *
+   * @generated from field: int32 holders = 6;
+   */
+  holders: number;
+};
+
+/**
+ * Describes the message naru.v1.GroupQueue.
+ * Use `create(GroupQueueSchema)` to create a new message.
+ */
+export declare const GroupQueueSchema: GenMessage<GroupQueue>;
+
+/**
+ * @generated from message naru.v1.GroupGate
+ */
+export declare type GroupGate = Message<"naru.v1.GroupGate"> & {
+  /**
+   * Groups of a lower order.
+   *
+   * @generated from field: repeated string waits_for = 1;
+   */
+  waitsFor: string[];
+
+  /**
+   * Nothing from here on is released by all of them.
+   *
+   * @generated from field: int64 gate_offset = 2;
+   */
+  gateOffset: bigint;
+
+  /**
+   * Offsets below the high watermark that this group has not finished and that are not released.
+   *
+   * @generated from field: int64 withheld = 3;
+   */
+  withheld: bigint;
+
+  /**
+   * In the order of offsets: the first of those that are not released, and the first that is released and behind its key.
+   *
+   * @generated from field: repeated naru.v1.WithheldEvent oldest = 4;
+   */
+  oldest: WithheldEvent[];
+
+  /**
+   * Events that were passed over while later ones were given, of the member that holds the partition.
+   *
+   * @generated from field: int32 passed_over = 5;
+   */
+  passedOver: number;
+
+  /**
+   * Of these: released, and behind an earlier event of their key.
+   *
+   * @generated from field: int32 behind_key = 6;
+   */
+  behindKey: number;
+
+  /**
+   * As many were passed over as may be: the partition is not read on until some are given.
+   *
+   * @generated from field: bool stalled = 7;
+   */
+  stalled: boolean;
+};
+
+/**
+ * Describes the message naru.v1.GroupGate.
+ * Use `create(GroupGateSchema)` to create a new message.
+ */
+export declare const GroupGateSchema: GenMessage<GroupGate>;
+
+/**
+ * @generated from message naru.v1.WithheldEvent
+ */
+export declare type WithheldEvent = Message<"naru.v1.WithheldEvent"> & {
+  /**
+   * @generated from field: int64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: naru.v1.WithheldReason reason = 2;
+   */
+  reason: WithheldReason;
+
+  /**
+   * The group that has not finished it; empty for BEHIND_KEY.
+   *
+   * @generated from field: string group_id = 3;
+   */
+  groupId: string;
+
+  /**
+   * DEAD_LETTER: of that group.
+   *
+   * @generated from field: string dead_letter_id = 4;
+   */
+  deadLetterId: string;
+};
+
+/**
+ * Describes the message naru.v1.WithheldEvent.
+ * Use `create(WithheldEventSchema)` to create a new message.
+ */
+export declare const WithheldEventSchema: GenMessage<WithheldEvent>;
 
 /**
  * @generated from message naru.v1.ResetOffsetsRequest
@@ -972,6 +1231,49 @@ export enum TopicType {
  * Describes the enum naru.v1.TopicType.
  */
 export declare const TopicTypeSchema: GenEnum<TopicType>;
+
+/**
+ * @generated from enum naru.v1.WithheldReason
+ */
+export enum WithheldReason {
+  /**
+   * @generated from enum value: WITHHELD_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The group has not come so far, or handles it.
+   *
+   * @generated from enum value: WITHHELD_REASON_LAG = 1;
+   */
+  LAG = 1,
+
+  /**
+   * It failed in that group, which will handle it again.
+   *
+   * @generated from enum value: WITHHELD_REASON_RETRY = 2;
+   */
+  RETRY = 2,
+
+  /**
+   * It is a dead letter of that group, until it is redriven or purged.
+   *
+   * @generated from enum value: WITHHELD_REASON_DEAD_LETTER = 3;
+   */
+  DEAD_LETTER = 3,
+
+  /**
+   * It is released, and an earlier event of its key is not.
+   *
+   * @generated from enum value: WITHHELD_REASON_BEHIND_KEY = 4;
+   */
+  BEHIND_KEY = 4,
+}
+
+/**
+ * Describes the enum naru.v1.WithheldReason.
+ */
+export declare const WithheldReasonSchema: GenEnum<WithheldReason>;
 
 /**
  * @generated from service naru.v1.AdminService

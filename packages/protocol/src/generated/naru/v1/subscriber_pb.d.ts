@@ -67,6 +67,18 @@ export declare type SubscribeRequest = Message<"naru.v1.SubscribeRequest"> & {
      */
     value: Leave;
     case: "leave";
+  } | {
+    /**
+     * @generated from field: naru.v1.Settle settle = 9;
+     */
+    value: Settle;
+    case: "settle";
+  } | {
+    /**
+     * @generated from field: naru.v1.Claim claim = 10;
+     */
+    value: Claim;
+    case: "claim";
   } | { case: undefined; value?: undefined };
 };
 
@@ -257,6 +269,16 @@ export declare type PartitionCommit = Message<"naru.v1.PartitionCommit"> & {
    * @generated from field: string metadata = 4;
    */
   metadata: string;
+
+  /**
+   * What became of single events, where it is more than that all went well; at most 1,000. Those that are processed,
+   * skipped, dead-lettered or held are in `offset` or `finished` too, unless they came as HeldEvent. Events of one partition that
+   * are dead-lettered or held have at most 32 MiB together. Refused with HELD_LIMIT_REACHED nothing is taken but outcomes of what
+   * came as HeldEvent, which may be what makes room: try the rest again.
+   *
+   * @generated from field: repeated naru.v1.EventOutcome outcomes = 5;
+   */
+  outcomes: EventOutcome[];
 };
 
 /**
@@ -264,6 +286,88 @@ export declare type PartitionCommit = Message<"naru.v1.PartitionCommit"> & {
  * Use `create(PartitionCommitSchema)` to create a new message.
  */
 export declare const PartitionCommitSchema: GenMessage<PartitionCommit>;
+
+/**
+ * What became of one event of an ordered topic.
+ *
+ * @generated from message naru.v1.EventOutcome
+ */
+export declare type EventOutcome = Message<"naru.v1.EventOutcome"> & {
+  /**
+   * @generated from field: int64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: naru.v1.OutcomeKind kind = 2;
+   */
+  kind: OutcomeKind;
+
+  /**
+   * How often a handler was called; 0 when none was.
+   *
+   * @generated from field: int32 attempts = 3;
+   */
+  attempts: number;
+
+  /**
+   * Of the last call; milliseconds.
+   *
+   * @generated from field: int64 duration_ms = 4;
+   */
+  durationMs: bigint;
+
+  /**
+   * The handler's own, for the ledger; at most 1,000 bytes, longer ones are cut.
+   *
+   * @generated from field: string note = 5;
+   */
+  note: string;
+
+  /**
+   * Why it failed: of dead letters one of the reasons of docs/delivery.md.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * The error's text; at most 2,000 bytes, longer ones are cut.
+   *
+   * @generated from field: string error = 7;
+   */
+  error: string;
+
+  /**
+   * @generated from field: int64 first_failure_ms = 8;
+   */
+  firstFailureMs: bigint;
+
+  /**
+   * @generated from field: int64 last_failure_ms = 9;
+   */
+  lastFailureMs: bigint;
+
+  /**
+   * OUTCOME_KIND_HELD and OUTCOME_KIND_FAILED: when it may be handled again, milliseconds since the Unix epoch; 0: at once.
+   *
+   * @generated from field: int64 next_attempt_ms = 10;
+   */
+  nextAttemptMs: bigint;
+
+  /**
+   * Of a claimed event (Claim): done from now on. Durable with the commit.
+   *
+   * @generated from field: string idempotency_id = 11;
+   */
+  idempotencyId: string;
+};
+
+/**
+ * Describes the message naru.v1.EventOutcome.
+ * Use `create(EventOutcomeSchema)` to create a new message.
+ */
+export declare const EventOutcomeSchema: GenMessage<EventOutcome>;
 
 /**
  * @generated from message naru.v1.Seek
@@ -403,6 +507,36 @@ export declare type SubscribeResponse = Message<"naru.v1.SubscribeResponse"> & {
      */
     value: PartitionError;
     case: "partitionFailed";
+  } | {
+    /**
+     * @generated from field: naru.v1.HeldEvents held = 9;
+     */
+    value: HeldEvents;
+    case: "held";
+  } | {
+    /**
+     * @generated from field: naru.v1.BlockedKeys blocked_keys = 10;
+     */
+    value: BlockedKeys;
+    case: "blockedKeys";
+  } | {
+    /**
+     * @generated from field: naru.v1.LateRecords late = 11;
+     */
+    value: LateRecords;
+    case: "late";
+  } | {
+    /**
+     * @generated from field: naru.v1.Settled settled = 12;
+     */
+    value: Settled;
+    case: "settled";
+  } | {
+    /**
+     * @generated from field: naru.v1.Claimed claimed = 13;
+     */
+    value: Claimed;
+    case: "claimed";
   } | { case: undefined; value?: undefined };
 };
 
@@ -514,6 +648,20 @@ export declare type AssignedPartition = Message<"naru.v1.AssignedPartition"> & {
    * @generated from field: int64 high_watermark = 7;
    */
   highWatermark: bigint;
+
+  /**
+   * Keys with held events or a parked one (BlockedKeys): hold every event of them that is read.
+   *
+   * @generated from field: repeated string blocked_keys = 8;
+   */
+  blockedKeys: string[];
+
+  /**
+   * A partition of a parallel topic: it is not the member's alone, and has no position. Its records come as Acquired.
+   *
+   * @generated from field: bool parallel = 9;
+   */
+  parallel: boolean;
 };
 
 /**
@@ -521,6 +669,364 @@ export declare type AssignedPartition = Message<"naru.v1.AssignedPartition"> & {
  * Use `create(AssignedPartitionSchema)` to create a new message.
  */
 export declare const AssignedPartitionSchema: GenMessage<AssignedPartition>;
+
+/**
+ * Events of ordered topics that the broker kept for the group, one of a key at a time and in the key's order. Handle them as
+ * what is read, and tell their outcome in a commit of their partition, which need not move its offset. Until then, or until
+ * the partition is taken away, they are this member's. They are not in the offsets and ranges of commits.
+ *
+ * @generated from message naru.v1.HeldEvents
+ */
+export declare type HeldEvents = Message<"naru.v1.HeldEvents"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * @generated from field: repeated naru.v1.HeldEvent events = 2;
+   */
+  events: HeldEvent[];
+};
+
+/**
+ * Describes the message naru.v1.HeldEvents.
+ * Use `create(HeldEventsSchema)` to create a new message.
+ */
+export declare const HeldEventsSchema: GenMessage<HeldEvents>;
+
+/**
+ * @generated from message naru.v1.HeldEvent
+ */
+export declare type HeldEvent = Message<"naru.v1.HeldEvent"> & {
+  /**
+   * A batch of one record, at its original offset.
+   *
+   * @generated from field: bytes batch = 1;
+   */
+  batch: Uint8Array;
+
+  /**
+   * Calls of handlers so far.
+   *
+   * @generated from field: int32 attempts = 2;
+   */
+  attempts: number;
+
+  /**
+   * @generated from field: int64 first_failure_ms = 3;
+   */
+  firstFailureMs: bigint;
+
+  /**
+   * It was dead-lettered and comes again because somebody asked for that.
+   *
+   * @generated from field: bool redriven = 4;
+   */
+  redriven: boolean;
+};
+
+/**
+ * Describes the message naru.v1.HeldEvent.
+ * Use `create(HeldEventSchema)` to create a new message.
+ */
+export declare const HeldEventSchema: GenMessage<HeldEvent>;
+
+/**
+ * Keys of a partition whose events must be held from now on, or no longer. `unblocked` does not count for a key while the
+ * member has held events of it in a commit that is not answered: it is told again.
+ *
+ * @generated from message naru.v1.BlockedKeys
+ */
+export declare type BlockedKeys = Message<"naru.v1.BlockedKeys"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * As protocol's keyId.
+   *
+   * @generated from field: repeated string blocked = 2;
+   */
+  blocked: string[];
+
+  /**
+   * @generated from field: repeated string unblocked = 3;
+   */
+  unblocked: string[];
+};
+
+/**
+ * Describes the message naru.v1.BlockedKeys.
+ * Use `create(BlockedKeysSchema)` to create a new message.
+ */
+export declare const BlockedKeysSchema: GenMessage<BlockedKeys>;
+
+/**
+ * Records that were left out before (PartitionRecords.withheld), each once: those of a key in order.
+ *
+ * @generated from message naru.v1.LateRecords
+ */
+export declare type LateRecords = Message<"naru.v1.LateRecords"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * Whole record batches v2, with the records' original offsets.
+   *
+   * @generated from field: bytes batches = 2;
+   */
+  batches: Uint8Array;
+
+  /**
+   * Offsets of those that were deleted meanwhile, by compaction or retention: there is nothing to handle, they are finished.
+   *
+   * @generated from field: repeated int64 gone = 3;
+   */
+  gone: bigint[];
+};
+
+/**
+ * Describes the message naru.v1.LateRecords.
+ * Use `create(LateRecordsSchema)` to create a new message.
+ */
+export declare const LateRecordsSchema: GenMessage<LateRecords>;
+
+/**
+ * Says what to do with records of parallel topics that the member has acquired. Answered by Settled with the same id when it is
+ * durable.
+ *
+ * @generated from message naru.v1.Settle
+ */
+export declare type Settle = Message<"naru.v1.Settle"> & {
+  /**
+   * @generated from field: uint32 settle_id = 1;
+   */
+  settleId: number;
+
+  /**
+   * @generated from field: repeated naru.v1.PartitionSettlement partitions = 2;
+   */
+  partitions: PartitionSettlement[];
+};
+
+/**
+ * Describes the message naru.v1.Settle.
+ * Use `create(SettleSchema)` to create a new message.
+ */
+export declare const SettleSchema: GenMessage<Settle>;
+
+/**
+ * @generated from message naru.v1.PartitionSettlement
+ */
+export declare type PartitionSettlement = Message<"naru.v1.PartitionSettlement"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * @generated from field: repeated naru.v1.RecordSettlement records = 2;
+   */
+  records: RecordSettlement[];
+};
+
+/**
+ * Describes the message naru.v1.PartitionSettlement.
+ * Use `create(PartitionSettlementSchema)` to create a new message.
+ */
+export declare const PartitionSettlementSchema: GenMessage<PartitionSettlement>;
+
+/**
+ * @generated from message naru.v1.RecordSettlement
+ */
+export declare type RecordSettlement = Message<"naru.v1.RecordSettlement"> & {
+  /**
+   * @generated from field: naru.v1.OffsetRange offsets = 1;
+   */
+  offsets?: OffsetRange | undefined;
+
+  /**
+   * @generated from field: naru.v1.SettlementKind kind = 2;
+   */
+  kind: SettlementKind;
+
+  /**
+   * FAIL and RETURN: not given to anybody before this time has passed; milliseconds.
+   *
+   * @generated from field: int64 delay_ms = 3;
+   */
+  delayMs: bigint;
+
+  /**
+   * As in EventOutcome; of FAIL, REJECT and ACCEPT with a note.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string error = 5;
+   */
+  error: string;
+
+  /**
+   * @generated from field: string note = 6;
+   */
+  note: string;
+
+  /**
+   * @generated from field: int64 duration_ms = 7;
+   */
+  durationMs: bigint;
+
+  /**
+   * @generated from field: string idempotency_id = 8;
+   */
+  idempotencyId: string;
+};
+
+/**
+ * Describes the message naru.v1.RecordSettlement.
+ * Use `create(RecordSettlementSchema)` to create a new message.
+ */
+export declare const RecordSettlementSchema: GenMessage<RecordSettlement>;
+
+/**
+ * @generated from message naru.v1.Settled
+ */
+export declare type Settled = Message<"naru.v1.Settled"> & {
+  /**
+   * @generated from field: uint32 settle_id = 1;
+   */
+  settleId: number;
+
+  /**
+   * Only what was refused: with RECORD_LOCK_LOST what was another's or nobody's any more.
+   *
+   * @generated from field: repeated naru.v1.SettlementRefusal refused = 2;
+   */
+  refused: SettlementRefusal[];
+};
+
+/**
+ * Describes the message naru.v1.Settled.
+ * Use `create(SettledSchema)` to create a new message.
+ */
+export declare const SettledSchema: GenMessage<Settled>;
+
+/**
+ * @generated from message naru.v1.SettlementRefusal
+ */
+export declare type SettlementRefusal = Message<"naru.v1.SettlementRefusal"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * @generated from field: naru.v1.OffsetRange offsets = 2;
+   */
+  offsets?: OffsetRange | undefined;
+
+  /**
+   * @generated from field: naru.v1.Error error = 3;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message naru.v1.SettlementRefusal.
+ * Use `create(SettlementRefusalSchema)` to create a new message.
+ */
+export declare const SettlementRefusalSchema: GenMessage<SettlementRefusal>;
+
+/**
+ * Claims events by their own ids for idempotent handling in this group. Answered by Claimed with the same id when it is
+ * durable.
+ *
+ * @generated from message naru.v1.Claim
+ */
+export declare type Claim = Message<"naru.v1.Claim"> & {
+  /**
+   * @generated from field: uint32 claim_id = 1;
+   */
+  claimId: number;
+
+  /**
+   * At most 1,000, of at most 256 bytes.
+   *
+   * @generated from field: repeated string ids = 2;
+   */
+  ids: string[];
+
+  /**
+   * Without an outcome for this long, another may claim it; milliseconds, 0 for 5 minutes.
+   *
+   * @generated from field: int64 lease_ms = 3;
+   */
+  leaseMs: bigint;
+};
+
+/**
+ * Describes the message naru.v1.Claim.
+ * Use `create(ClaimSchema)` to create a new message.
+ */
+export declare const ClaimSchema: GenMessage<Claim>;
+
+/**
+ * @generated from message naru.v1.Claimed
+ */
+export declare type Claimed = Message<"naru.v1.Claimed"> & {
+  /**
+   * @generated from field: uint32 claim_id = 1;
+   */
+  claimId: number;
+
+  /**
+   * In the order of the ids.
+   *
+   * @generated from field: repeated naru.v1.ClaimResult results = 2;
+   */
+  results: ClaimResult[];
+
+  /**
+   * @generated from field: naru.v1.Error error = 3;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message naru.v1.Claimed.
+ * Use `create(ClaimedSchema)` to create a new message.
+ */
+export declare const ClaimedSchema: GenMessage<Claimed>;
+
+/**
+ * @generated from message naru.v1.ClaimResult
+ */
+export declare type ClaimResult = Message<"naru.v1.ClaimResult"> & {
+  /**
+   * @generated from field: naru.v1.ClaimState state = 1;
+   */
+  state: ClaimState;
+
+  /**
+   * BUSY: when its lease ends; milliseconds since the Unix epoch.
+   *
+   * @generated from field: int64 until_ms = 2;
+   */
+  untilMs: bigint;
+};
+
+/**
+ * Describes the message naru.v1.ClaimResult.
+ * Use `create(ClaimResultSchema)` to create a new message.
+ */
+export declare const ClaimResultSchema: GenMessage<ClaimResult>;
 
 /**
  * Finish what is in hand, commit, answer Released. With `lost` the partitions are another member's already: stop at
@@ -564,6 +1070,13 @@ export declare type Records = Message<"naru.v1.Records"> & {
    * @generated from field: repeated naru.v1.PartitionRecords partitions = 2;
    */
   partitions: PartitionRecords[];
+
+  /**
+   * Of parallel topics.
+   *
+   * @generated from field: repeated naru.v1.Acquired acquired = 3;
+   */
+  acquired: Acquired[];
 };
 
 /**
@@ -592,6 +1105,15 @@ export declare type PartitionRecords = Message<"naru.v1.PartitionRecords"> & {
    * @generated from field: int64 high_watermark = 3;
    */
   highWatermark: bigint;
+
+  /**
+   * Offsets of records that are not in `batches` although the position moves past them, ascending: groups of a lower order
+   * have not finished them, or an earlier event of their key. They are neither finished nor gone: they come as LateRecords.
+   * `batches` may be empty.
+   *
+   * @generated from field: repeated int64 withheld = 4;
+   */
+  withheld: bigint[];
 };
 
 /**
@@ -599,6 +1121,66 @@ export declare type PartitionRecords = Message<"naru.v1.PartitionRecords"> & {
  * Use `create(PartitionRecordsSchema)` to create a new message.
  */
 export declare const PartitionRecordsSchema: GenMessage<PartitionRecords>;
+
+/**
+ * Records that are this member's until it settles them or the lock's time has passed.
+ *
+ * @generated from message naru.v1.Acquired
+ */
+export declare type Acquired = Message<"naru.v1.Acquired"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * Whole record batches v2: take those of `ranges` only.
+   *
+   * @generated from field: bytes batches = 2;
+   */
+  batches: Uint8Array;
+
+  /**
+   * @generated from field: repeated naru.v1.AcquiredRange ranges = 3;
+   */
+  ranges: AcquiredRange[];
+
+  /**
+   * Milliseconds.
+   *
+   * @generated from field: int64 lock_ms = 4;
+   */
+  lockMs: bigint;
+};
+
+/**
+ * Describes the message naru.v1.Acquired.
+ * Use `create(AcquiredSchema)` to create a new message.
+ */
+export declare const AcquiredSchema: GenMessage<Acquired>;
+
+/**
+ * @generated from message naru.v1.AcquiredRange
+ */
+export declare type AcquiredRange = Message<"naru.v1.AcquiredRange"> & {
+  /**
+   * @generated from field: naru.v1.OffsetRange offsets = 1;
+   */
+  offsets?: OffsetRange | undefined;
+
+  /**
+   * 1 for the first time; returns do not count.
+   *
+   * @generated from field: int32 delivery_count = 2;
+   */
+  deliveryCount: number;
+};
+
+/**
+ * Describes the message naru.v1.AcquiredRange.
+ * Use `create(AcquiredRangeSchema)` to create a new message.
+ */
+export declare const AcquiredRangeSchema: GenMessage<AcquiredRange>;
 
 /**
  * @generated from message naru.v1.Committed
@@ -1016,6 +1598,13 @@ export declare type Record = Message<"naru.v1.Record"> & {
    * @generated from field: naru.v1.Error error = 12;
    */
   error?: Error | undefined;
+
+  /**
+   * Of parallel topics, and of events that come again: how often it was given; 0 elsewhere.
+   *
+   * @generated from field: int32 delivery_count = 13;
+   */
+  deliveryCount: number;
 };
 
 /**
@@ -1242,9 +1831,18 @@ export declare type AckRequest = Message<"naru.v1.AckRequest"> & {
   sessionId: string;
 
   /**
+   * Processed.
+   *
    * @generated from field: repeated string request_ids = 2;
    */
   requestIds: string[];
+
+  /**
+   * Or one by one: what is not in `request_ids`.
+   *
+   * @generated from field: repeated naru.v1.AckSettlement settlements = 3;
+   */
+  settlements: AckSettlement[];
 };
 
 /**
@@ -1254,9 +1852,53 @@ export declare type AckRequest = Message<"naru.v1.AckRequest"> & {
 export declare const AckRequestSchema: GenMessage<AckRequest>;
 
 /**
+ * @generated from message naru.v1.AckSettlement
+ */
+export declare type AckSettlement = Message<"naru.v1.AckSettlement"> & {
+  /**
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * @generated from field: naru.v1.SettlementKind kind = 2;
+   */
+  kind: SettlementKind;
+
+  /**
+   * FAIL and RETURN; milliseconds.
+   *
+   * @generated from field: int64 delay_ms = 3;
+   */
+  delayMs: bigint;
+
+  /**
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string note = 5;
+   */
+  note: string;
+};
+
+/**
+ * Describes the message naru.v1.AckSettlement.
+ * Use `create(AckSettlementSchema)` to create a new message.
+ */
+export declare const AckSettlementSchema: GenMessage<AckSettlement>;
+
+/**
  * @generated from message naru.v1.AckResponse
  */
 export declare type AckResponse = Message<"naru.v1.AckResponse"> & {
+  /**
+   * Only what was refused.
+   *
+   * @generated from field: repeated naru.v1.AckRefusal refused = 1;
+   */
+  refused: AckRefusal[];
 };
 
 /**
@@ -1264,6 +1906,27 @@ export declare type AckResponse = Message<"naru.v1.AckResponse"> & {
  * Use `create(AckResponseSchema)` to create a new message.
  */
 export declare const AckResponseSchema: GenMessage<AckResponse>;
+
+/**
+ * @generated from message naru.v1.AckRefusal
+ */
+export declare type AckRefusal = Message<"naru.v1.AckRefusal"> & {
+  /**
+   * @generated from field: string request_id = 1;
+   */
+  requestId: string;
+
+  /**
+   * @generated from field: naru.v1.Error error = 2;
+   */
+  error?: Error | undefined;
+};
+
+/**
+ * Describes the message naru.v1.AckRefusal.
+ * Use `create(AckRefusalSchema)` to create a new message.
+ */
+export declare const AckRefusalSchema: GenMessage<AckRefusal>;
 
 /**
  * @generated from message naru.v1.LeaveRequest
@@ -1292,6 +1955,141 @@ export declare type LeaveResponse = Message<"naru.v1.LeaveResponse"> & {
  * Use `create(LeaveResponseSchema)` to create a new message.
  */
 export declare const LeaveResponseSchema: GenMessage<LeaveResponse>;
+
+/**
+ * @generated from enum naru.v1.OutcomeKind
+ */
+export enum OutcomeKind {
+  /**
+   * @generated from enum value: OUTCOME_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: OUTCOME_KIND_PROCESSED = 1;
+   */
+  PROCESSED = 1,
+
+  /**
+   * Left out by the subscriber's setting: no handler wanted it.
+   *
+   * @generated from enum value: OUTCOME_KIND_SKIPPED = 2;
+   */
+  SKIPPED = 2,
+
+  /**
+   * The broker keeps the whole event as a dead letter of the group.
+   *
+   * @generated from enum value: OUTCOME_KIND_DEAD_LETTERED = 3;
+   */
+  DEAD_LETTERED = 3,
+
+  /**
+   * The broker keeps the whole event for the group and gives it again, after those of its key that were held before. Until none
+   * is left its key is blocked: hold every event of the key that is read.
+   *
+   * @generated from enum value: OUTCOME_KIND_HELD = 4;
+   */
+  HELD = 4,
+
+  /**
+   * It failed, and the member itself will try again: for the ledger only.
+   *
+   * @generated from enum value: OUTCOME_KIND_FAILED = 5;
+   */
+  FAILED = 5,
+}
+
+/**
+ * Describes the enum naru.v1.OutcomeKind.
+ */
+export declare const OutcomeKindSchema: GenEnum<OutcomeKind>;
+
+/**
+ * @generated from enum naru.v1.SettlementKind
+ */
+export enum SettlementKind {
+  /**
+   * @generated from enum value: SETTLEMENT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Processed.
+   *
+   * @generated from enum value: SETTLEMENT_KIND_ACCEPT = 1;
+   */
+  ACCEPT = 1,
+
+  /**
+   * Given back untouched: no failure, and not counted.
+   *
+   * @generated from enum value: SETTLEMENT_KIND_RETURN = 2;
+   */
+  RETURN = 2,
+
+  /**
+   * Failed: counted; a dead letter when the limit is reached.
+   *
+   * @generated from enum value: SETTLEMENT_KIND_FAIL = 3;
+   */
+  FAIL = 3,
+
+  /**
+   * A dead letter at once.
+   *
+   * @generated from enum value: SETTLEMENT_KIND_REJECT = 4;
+   */
+  REJECT = 4,
+
+  /**
+   * The lock's time begins anew.
+   *
+   * @generated from enum value: SETTLEMENT_KIND_RENEW = 5;
+   */
+  RENEW = 5,
+}
+
+/**
+ * Describes the enum naru.v1.SettlementKind.
+ */
+export declare const SettlementKindSchema: GenEnum<SettlementKind>;
+
+/**
+ * @generated from enum naru.v1.ClaimState
+ */
+export enum ClaimState {
+  /**
+   * @generated from enum value: CLAIM_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * This member handles it now.
+   *
+   * @generated from enum value: CLAIM_STATE_CLAIMED = 1;
+   */
+  CLAIMED = 1,
+
+  /**
+   * It was processed: do not handle it again.
+   *
+   * @generated from enum value: CLAIM_STATE_DONE = 2;
+   */
+  DONE = 2,
+
+  /**
+   * Somebody is at it.
+   *
+   * @generated from enum value: CLAIM_STATE_BUSY = 3;
+   */
+  BUSY = 3,
+}
+
+/**
+ * Describes the enum naru.v1.ClaimState.
+ */
+export declare const ClaimStateSchema: GenEnum<ClaimState>;
 
 /**
  * How records of a poll carry their values, headers' values and keys.
@@ -1383,7 +2181,7 @@ export declare const SubscriberService: GenService<{
     output: typeof CommitResponseSchema;
   },
   /**
-   * Of records of parallel topics, which are not there yet: fails with UNSUPPORTED.
+   * Settles records of parallel topics, which commits do not touch. Answered when it is durable.
    *
    * @generated from rpc naru.v1.SubscriberService.Ack
    */

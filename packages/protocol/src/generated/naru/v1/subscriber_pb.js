@@ -10,7 +10,7 @@ import { file_naru_v1_common } from "./common_pb.js";
  * Describes the file naru/v1/subscriber.proto.
  */
 export const file_naru_v1_subscriber = /*@__PURE__*/
-  fileDesc("ChhuYXJ1L3YxL3N1YnNjcmliZXIucHJvdG8SB25hcnUudjEirwIKEFN1YnNjcmliZVJlcXVlc3QSHQoEam9pbhgBIAEoCzINLm5hcnUudjEuSm9pbkgAEh0KBHBvbGwYAiABKAsyDS5uYXJ1LnYxLlBvbGxIABIhCgZjb21taXQYAyABKAsyDy5uYXJ1LnYxLkNvbW1pdEgAEh0KBHNlZWsYBCABKAsyDS5uYXJ1LnYxLlNlZWtIABIfCgVwYXVzZRgFIAEoCzIOLm5hcnUudjEuUGF1c2VIABIlCghyZWxlYXNlZBgGIAEoCzIRLm5hcnUudjEuUmVsZWFzZWRIABInCgloZWFydGJlYXQYByABKAsyEi5uYXJ1LnYxLkhlYXJ0YmVhdEgAEh8KBWxlYXZlGAggASgLMg4ubmFydS52MS5MZWF2ZUgAQgkKB21lc3NhZ2UilwIKBEpvaW4SEAoIZ3JvdXBfaWQYASABKAkSEQoJbWVtYmVyX2lkGAIgASgJEhQKDG1lbWJlcl9lcG9jaBgDIAEoBRIYCgtpbnN0YW5jZV9pZBgEIAEoCUgAiAEBEg4KBnRvcGljcxgFIAMoCRIaChJzZXNzaW9uX3RpbWVvdXRfbXMYBiABKAUSHAoUbWF4X3BvbGxfaW50ZXJ2YWxfbXMYByABKAUSJQoFc3RhcnQYCCABKAsyFi5uYXJ1LnYxLlN0YXJ0UG9zaXRpb24SEQoJY2xpZW50X2lkGAkgASgJEiYKBW93bmVkGAogAygLMhcubmFydS52MS5Pd25lZFBhcnRpdGlvbkIOCgxfaW5zdGFuY2VfaWQiTwoOT3duZWRQYXJ0aXRpb24SKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSEwoLbmV4dF9vZmZzZXQYAiABKAMiPwoEUG9sbBIPCgdwb2xsX2lkGAEgASgNEhEKCW1heF9ieXRlcxgCIAEoBRITCgttYXhfd2FpdF9tcxgDIAEoBSJJCgZDb21taXQSEQoJY29tbWl0X2lkGAEgASgNEiwKCnBhcnRpdGlvbnMYAiADKAsyGC5uYXJ1LnYxLlBhcnRpdGlvbkNvbW1pdCKFAQoPUGFydGl0aW9uQ29tbWl0EigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEg4KBm9mZnNldBgCIAEoAxImCghmaW5pc2hlZBgDIAMoCzIULm5hcnUudjEuT2Zmc2V0UmFuZ2USEAoIbWV0YWRhdGEYBCABKAkiWgoEU2VlaxIoCglwYXJ0aXRpb24YASABKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZhIoCghwb3NpdGlvbhgCIAEoCzIWLm5hcnUudjEuU3RhcnRQb3NpdGlvbiIyCgVQYXVzZRIpCgpwYXJ0aXRpb25zGAEgAygLMhUubmFydS52MS5QYXJ0aXRpb25SZWYiNQoIUmVsZWFzZWQSKQoKcGFydGl0aW9ucxgBIAMoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmIgsKCUhlYXJ0YmVhdCIHCgVMZWF2ZSLhAgoRU3Vic2NyaWJlUmVzcG9uc2USIQoGam9pbmVkGAEgASgLMg8ubmFydS52MS5Kb2luZWRIABIlCghhc3NpZ25lZBgCIAEoCzIRLm5hcnUudjEuQXNzaWduZWRIABIjCgdyZXZva2VkGAMgASgLMhAubmFydS52MS5SZXZva2VkSAASIwoHcmVjb3JkcxgEIAEoCzIQLm5hcnUudjEuUmVjb3Jkc0gAEicKCWNvbW1pdHRlZBgFIAEoCzISLm5hcnUudjEuQ29tbWl0dGVkSAASMAoOcG9zaXRpb25fcmVzZXQYBiABKAsyFi5uYXJ1LnYxLlBvc2l0aW9uUmVzZXRIABIdCgRsZWZ0GAcgASgLMg0ubmFydS52MS5MZWZ0SAASMwoQcGFydGl0aW9uX2ZhaWxlZBgIIAEoCzIXLm5hcnUudjEuUGFydGl0aW9uRXJyb3JIAEIJCgdtZXNzYWdlImwKBkpvaW5lZBIRCgltZW1iZXJfaWQYASABKAkSFAoMbWVtYmVyX2Vwb2NoGAIgASgFEh0KFWhlYXJ0YmVhdF9pbnRlcnZhbF9tcxgDIAEoBRIaChJzZXNzaW9uX3RpbWVvdXRfbXMYBCABKAUiUAoIQXNzaWduZWQSFAoMbWVtYmVyX2Vwb2NoGAEgASgFEi4KCnBhcnRpdGlvbnMYAiADKAsyGi5uYXJ1LnYxLkFzc2lnbmVkUGFydGl0aW9uIuQBChFBc3NpZ25lZFBhcnRpdGlvbhINCgV0b3BpYxgBIAEoCRIoCglwYXJ0aXRpb24YAiABKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZhIQCghwb3NpdGlvbhgDIAEoAxIdChBjb21taXR0ZWRfb2Zmc2V0GAQgASgDSACIAQESJgoIZmluaXNoZWQYBSADKAsyFC5uYXJ1LnYxLk9mZnNldFJhbmdlEhAKCG1ldGFkYXRhGAYgASgJEhYKDmhpZ2hfd2F0ZXJtYXJrGAcgASgDQhMKEV9jb21taXR0ZWRfb2Zmc2V0IlgKB1Jldm9rZWQSFAoMbWVtYmVyX2Vwb2NoGAEgASgFEikKCnBhcnRpdGlvbnMYAiADKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZhIMCgRsb3N0GAMgASgIIkkKB1JlY29yZHMSDwoHcG9sbF9pZBgBIAEoDRItCgpwYXJ0aXRpb25zGAIgAygLMhkubmFydS52MS5QYXJ0aXRpb25SZWNvcmRzImUKEFBhcnRpdGlvblJlY29yZHMSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDwoHYmF0Y2hlcxgCIAEoDBIWCg5oaWdoX3dhdGVybWFyaxgDIAEoAyJHCglDb21taXR0ZWQSEQoJY29tbWl0X2lkGAEgASgNEicKBmVycm9ycxgCIAMoCzIXLm5hcnUudjEuUGFydGl0aW9uRXJyb3IiWQoOUGFydGl0aW9uRXJyb3ISKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSHQoFZXJyb3IYAiABKAsyDi5uYXJ1LnYxLkVycm9yIlMKDVBvc2l0aW9uUmVzZXQSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDAoEZnJvbRgCIAEoAxIKCgJ0bxgDIAEoAyIGCgRMZWZ0IuABCgtKb2luUmVxdWVzdBIQCghncm91cF9pZBgBIAEoCRIRCgltZW1iZXJfaWQYAiABKAkSGAoLaW5zdGFuY2VfaWQYAyABKAlIAIgBARIOCgZ0b3BpY3MYBCADKAkSGgoSc2Vzc2lvbl90aW1lb3V0X21zGAUgASgFEhwKFG1heF9wb2xsX2ludGVydmFsX21zGAYgASgFEiUKBXN0YXJ0GAcgASgLMhYubmFydS52MS5TdGFydFBvc2l0aW9uEhEKCWNsaWVudF9pZBgIIAEoCUIOCgxfaW5zdGFuY2VfaWQilwEKDEpvaW5SZXNwb25zZRISCgpzZXNzaW9uX2lkGAEgASgJEhEKCW1lbWJlcl9pZBgCIAEoCRIUCgxtZW1iZXJfZXBvY2gYAyABKAUSGgoSc2Vzc2lvbl90aW1lb3V0X21zGAQgASgFEi4KCGFzc2lnbmVkGAUgAygLMhwubmFydS52MS5QYXJ0aXRpb25Bc3NpZ25tZW50IqcBChNQYXJ0aXRpb25Bc3NpZ25tZW50Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoBRIQCghwb3NpdGlvbhgDIAEoAxIdChBjb21taXR0ZWRfb2Zmc2V0GAQgASgDSACIAQESEAoIbWV0YWRhdGEYBSABKAkSFgoOaGlnaF93YXRlcm1hcmsYBiABKANCEwoRX2NvbW1pdHRlZF9vZmZzZXQiqQEKC1BvbGxSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSEwoLbWF4X3dhaXRfbXMYAiABKAUSEwoLbWF4X3JlY29yZHMYAyABKAUSEQoJbWF4X2J5dGVzGAQgASgFEiUKBmZvcm1hdBgFIAEoDjIVLm5hcnUudjEuUmVjb3JkRm9ybWF0EhUKCHJlY2VpdmVkGAYgASgNSACIAQFCCwoJX3JlY2VpdmVkIpYCCgxQb2xsUmVzcG9uc2USDwoHcG9sbF9pZBgBIAEoDRIgCgdyZWNvcmRzGAIgAygLMg8ubmFydS52MS5SZWNvcmQSFAoMbWVtYmVyX2Vwb2NoGAMgASgFEi0KB3Jldm9rZWQYBCADKAsyHC5uYXJ1LnYxLlBhcnRpdGlvblJldm9jYXRpb24SLgoIYXNzaWduZWQYBSADKAsyHC5uYXJ1LnYxLlBhcnRpdGlvbkFzc2lnbm1lbnQSMwoPcG9zaXRpb25fcmVzZXRzGAYgAygLMhoubmFydS52MS5Qb2xsUG9zaXRpb25SZXNldBIpCgZmYWlsZWQYByADKAsyGS5uYXJ1LnYxLlBhcnRpdGlvbkZhaWx1cmUi6wIKBlJlY29yZBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSDgoGb2Zmc2V0GAMgASgDEhIKCnJlcXVlc3RfaWQYBCABKAkSGQoMdGltZXN0YW1wX21zGAUgASgDSACIAQESEAoDa2V5GAYgASgMSAGIAQESFQoIa2V5X3RleHQYByABKAlIAogBARISCgV2YWx1ZRgIIAEoDEgDiAEBEhcKCnZhbHVlX3RleHQYCSABKAlIBIgBARIqCgp2YWx1ZV9qc29uGAogASgLMhYuZ29vZ2xlLnByb3RvYnVmLlZhbHVlEiAKB2hlYWRlcnMYCyADKAsyDy5uYXJ1LnYxLkhlYWRlchIdCgVlcnJvchgMIAEoCzIOLm5hcnUudjEuRXJyb3JCDwoNX3RpbWVzdGFtcF9tc0IGCgRfa2V5QgsKCV9rZXlfdGV4dEIICgZfdmFsdWVCDQoLX3ZhbHVlX3RleHQiRQoTUGFydGl0aW9uUmV2b2NhdGlvbhINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSDAoEbG9zdBgDIAEoCCJPChFQb2xsUG9zaXRpb25SZXNldBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSDAoEZnJvbRgDIAEoAxIKCgJ0bxgEIAEoAyJTChBQYXJ0aXRpb25GYWlsdXJlEg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoBRIdCgVlcnJvchgDIAEoCzIOLm5hcnUudjEuRXJyb3IibQoNQ29tbWl0UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhQKB3BvbGxfaWQYAiABKA1IAIgBARImCgdvZmZzZXRzGAMgAygLMhUubmFydS52MS5PZmZzZXRDb21taXRCCgoIX3BvbGxfaWQiegoMT2Zmc2V0Q29tbWl0Eg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoBRIOCgZvZmZzZXQYAyABKAMSJgoIZmluaXNoZWQYBCADKAsyFC5uYXJ1LnYxLk9mZnNldFJhbmdlEhAKCG1ldGFkYXRhGAUgASgJImoKDkNvbW1pdFJlc3BvbnNlEi0KCWNvbW1pdHRlZBgBIAMoCzIaLm5hcnUudjEuQ29tbWl0dGVkUG9zaXRpb24SKQoGZmFpbGVkGAIgAygLMhkubmFydS52MS5QYXJ0aXRpb25GYWlsdXJlIkUKEUNvbW1pdHRlZFBvc2l0aW9uEg0KBXRvcGljGAEgASgJEhEKCXBhcnRpdGlvbhgCIAEoBRIOCgZvZmZzZXQYAyABKAMiNQoKQWNrUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhMKC3JlcXVlc3RfaWRzGAIgAygJIg0KC0Fja1Jlc3BvbnNlIiIKDExlYXZlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIg8KDUxlYXZlUmVzcG9uc2UqdgoMUmVjb3JkRm9ybWF0Eh0KGVJFQ09SRF9GT1JNQVRfVU5TUEVDSUZJRUQQABIWChJSRUNPUkRfRk9STUFUX1RFWFQQARIWChJSRUNPUkRfRk9STUFUX0pTT04QAhIXChNSRUNPUkRfRk9STUFUX0JZVEVTEAMy6gIKEVN1YnNjcmliZXJTZXJ2aWNlEkYKCVN1YnNjcmliZRIZLm5hcnUudjEuU3Vic2NyaWJlUmVxdWVzdBoaLm5hcnUudjEuU3Vic2NyaWJlUmVzcG9uc2UoATABEjMKBEpvaW4SFC5uYXJ1LnYxLkpvaW5SZXF1ZXN0GhUubmFydS52MS5Kb2luUmVzcG9uc2USMwoEUG9sbBIULm5hcnUudjEuUG9sbFJlcXVlc3QaFS5uYXJ1LnYxLlBvbGxSZXNwb25zZRI5CgZDb21taXQSFi5uYXJ1LnYxLkNvbW1pdFJlcXVlc3QaFy5uYXJ1LnYxLkNvbW1pdFJlc3BvbnNlEjAKA0FjaxITLm5hcnUudjEuQWNrUmVxdWVzdBoULm5hcnUudjEuQWNrUmVzcG9uc2USNgoFTGVhdmUSFS5uYXJ1LnYxLkxlYXZlUmVxdWVzdBoWLm5hcnUudjEuTGVhdmVSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_struct, file_naru_v1_common]);
+  fileDesc("ChhuYXJ1L3YxL3N1YnNjcmliZXIucHJvdG8SB25hcnUudjEi8wIKEFN1YnNjcmliZVJlcXVlc3QSHQoEam9pbhgBIAEoCzINLm5hcnUudjEuSm9pbkgAEh0KBHBvbGwYAiABKAsyDS5uYXJ1LnYxLlBvbGxIABIhCgZjb21taXQYAyABKAsyDy5uYXJ1LnYxLkNvbW1pdEgAEh0KBHNlZWsYBCABKAsyDS5uYXJ1LnYxLlNlZWtIABIfCgVwYXVzZRgFIAEoCzIOLm5hcnUudjEuUGF1c2VIABIlCghyZWxlYXNlZBgGIAEoCzIRLm5hcnUudjEuUmVsZWFzZWRIABInCgloZWFydGJlYXQYByABKAsyEi5uYXJ1LnYxLkhlYXJ0YmVhdEgAEh8KBWxlYXZlGAggASgLMg4ubmFydS52MS5MZWF2ZUgAEiEKBnNldHRsZRgJIAEoCzIPLm5hcnUudjEuU2V0dGxlSAASHwoFY2xhaW0YCiABKAsyDi5uYXJ1LnYxLkNsYWltSABCCQoHbWVzc2FnZSKXAgoESm9pbhIQCghncm91cF9pZBgBIAEoCRIRCgltZW1iZXJfaWQYAiABKAkSFAoMbWVtYmVyX2Vwb2NoGAMgASgFEhgKC2luc3RhbmNlX2lkGAQgASgJSACIAQESDgoGdG9waWNzGAUgAygJEhoKEnNlc3Npb25fdGltZW91dF9tcxgGIAEoBRIcChRtYXhfcG9sbF9pbnRlcnZhbF9tcxgHIAEoBRIlCgVzdGFydBgIIAEoCzIWLm5hcnUudjEuU3RhcnRQb3NpdGlvbhIRCgljbGllbnRfaWQYCSABKAkSJgoFb3duZWQYCiADKAsyFy5uYXJ1LnYxLk93bmVkUGFydGl0aW9uQg4KDF9pbnN0YW5jZV9pZCJPCg5Pd25lZFBhcnRpdGlvbhIoCglwYXJ0aXRpb24YASABKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZhITCgtuZXh0X29mZnNldBgCIAEoAyI/CgRQb2xsEg8KB3BvbGxfaWQYASABKA0SEQoJbWF4X2J5dGVzGAIgASgFEhMKC21heF93YWl0X21zGAMgASgFIkkKBkNvbW1pdBIRCgljb21taXRfaWQYASABKA0SLAoKcGFydGl0aW9ucxgCIAMoCzIYLm5hcnUudjEuUGFydGl0aW9uQ29tbWl0Iq4BCg9QYXJ0aXRpb25Db21taXQSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDgoGb2Zmc2V0GAIgASgDEiYKCGZpbmlzaGVkGAMgAygLMhQubmFydS52MS5PZmZzZXRSYW5nZRIQCghtZXRhZGF0YRgEIAEoCRInCghvdXRjb21lcxgFIAMoCzIVLm5hcnUudjEuRXZlbnRPdXRjb21lIvoBCgxFdmVudE91dGNvbWUSDgoGb2Zmc2V0GAEgASgDEiIKBGtpbmQYAiABKA4yFC5uYXJ1LnYxLk91dGNvbWVLaW5kEhAKCGF0dGVtcHRzGAMgASgFEhMKC2R1cmF0aW9uX21zGAQgASgDEgwKBG5vdGUYBSABKAkSDgoGcmVhc29uGAYgASgJEg0KBWVycm9yGAcgASgJEhgKEGZpcnN0X2ZhaWx1cmVfbXMYCCABKAMSFwoPbGFzdF9mYWlsdXJlX21zGAkgASgDEhcKD25leHRfYXR0ZW1wdF9tcxgKIAEoAxIWCg5pZGVtcG90ZW5jeV9pZBgLIAEoCSJaCgRTZWVrEigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEigKCHBvc2l0aW9uGAIgASgLMhYubmFydS52MS5TdGFydFBvc2l0aW9uIjIKBVBhdXNlEikKCnBhcnRpdGlvbnMYASADKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZiI1CghSZWxlYXNlZBIpCgpwYXJ0aXRpb25zGAEgAygLMhUubmFydS52MS5QYXJ0aXRpb25SZWYiCwoJSGVhcnRiZWF0IgcKBUxlYXZlIqQEChFTdWJzY3JpYmVSZXNwb25zZRIhCgZqb2luZWQYASABKAsyDy5uYXJ1LnYxLkpvaW5lZEgAEiUKCGFzc2lnbmVkGAIgASgLMhEubmFydS52MS5Bc3NpZ25lZEgAEiMKB3Jldm9rZWQYAyABKAsyEC5uYXJ1LnYxLlJldm9rZWRIABIjCgdyZWNvcmRzGAQgASgLMhAubmFydS52MS5SZWNvcmRzSAASJwoJY29tbWl0dGVkGAUgASgLMhIubmFydS52MS5Db21taXR0ZWRIABIwCg5wb3NpdGlvbl9yZXNldBgGIAEoCzIWLm5hcnUudjEuUG9zaXRpb25SZXNldEgAEh0KBGxlZnQYByABKAsyDS5uYXJ1LnYxLkxlZnRIABIzChBwYXJ0aXRpb25fZmFpbGVkGAggASgLMhcubmFydS52MS5QYXJ0aXRpb25FcnJvckgAEiMKBGhlbGQYCSABKAsyEy5uYXJ1LnYxLkhlbGRFdmVudHNIABIsCgxibG9ja2VkX2tleXMYCiABKAsyFC5uYXJ1LnYxLkJsb2NrZWRLZXlzSAASJAoEbGF0ZRgLIAEoCzIULm5hcnUudjEuTGF0ZVJlY29yZHNIABIjCgdzZXR0bGVkGAwgASgLMhAubmFydS52MS5TZXR0bGVkSAASIwoHY2xhaW1lZBgNIAEoCzIQLm5hcnUudjEuQ2xhaW1lZEgAQgkKB21lc3NhZ2UibAoGSm9pbmVkEhEKCW1lbWJlcl9pZBgBIAEoCRIUCgxtZW1iZXJfZXBvY2gYAiABKAUSHQoVaGVhcnRiZWF0X2ludGVydmFsX21zGAMgASgFEhoKEnNlc3Npb25fdGltZW91dF9tcxgEIAEoBSJQCghBc3NpZ25lZBIUCgxtZW1iZXJfZXBvY2gYASABKAUSLgoKcGFydGl0aW9ucxgCIAMoCzIaLm5hcnUudjEuQXNzaWduZWRQYXJ0aXRpb24ijAIKEUFzc2lnbmVkUGFydGl0aW9uEg0KBXRvcGljGAEgASgJEigKCXBhcnRpdGlvbhgCIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEhAKCHBvc2l0aW9uGAMgASgDEh0KEGNvbW1pdHRlZF9vZmZzZXQYBCABKANIAIgBARImCghmaW5pc2hlZBgFIAMoCzIULm5hcnUudjEuT2Zmc2V0UmFuZ2USEAoIbWV0YWRhdGEYBiABKAkSFgoOaGlnaF93YXRlcm1hcmsYByABKAMSFAoMYmxvY2tlZF9rZXlzGAggAygJEhAKCHBhcmFsbGVsGAkgASgIQhMKEV9jb21taXR0ZWRfb2Zmc2V0IloKCkhlbGRFdmVudHMSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSIgoGZXZlbnRzGAIgAygLMhIubmFydS52MS5IZWxkRXZlbnQiWAoJSGVsZEV2ZW50Eg0KBWJhdGNoGAEgASgMEhAKCGF0dGVtcHRzGAIgASgFEhgKEGZpcnN0X2ZhaWx1cmVfbXMYAyABKAMSEAoIcmVkcml2ZW4YBCABKAgiWwoLQmxvY2tlZEtleXMSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDwoHYmxvY2tlZBgCIAMoCRIRCgl1bmJsb2NrZWQYAyADKAkiVgoLTGF0ZVJlY29yZHMSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDwoHYmF0Y2hlcxgCIAEoDBIMCgRnb25lGAMgAygDIk0KBlNldHRsZRIRCglzZXR0bGVfaWQYASABKA0SMAoKcGFydGl0aW9ucxgCIAMoCzIcLm5hcnUudjEuUGFydGl0aW9uU2V0dGxlbWVudCJrChNQYXJ0aXRpb25TZXR0bGVtZW50EigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEioKB3JlY29yZHMYAiADKAsyGS5uYXJ1LnYxLlJlY29yZFNldHRsZW1lbnQizAEKEFJlY29yZFNldHRsZW1lbnQSJQoHb2Zmc2V0cxgBIAEoCzIULm5hcnUudjEuT2Zmc2V0UmFuZ2USJQoEa2luZBgCIAEoDjIXLm5hcnUudjEuU2V0dGxlbWVudEtpbmQSEAoIZGVsYXlfbXMYAyABKAMSDgoGcmVhc29uGAQgASgJEg0KBWVycm9yGAUgASgJEgwKBG5vdGUYBiABKAkSEwoLZHVyYXRpb25fbXMYByABKAMSFgoOaWRlbXBvdGVuY3lfaWQYCCABKAkiSQoHU2V0dGxlZBIRCglzZXR0bGVfaWQYASABKA0SKwoHcmVmdXNlZBgCIAMoCzIaLm5hcnUudjEuU2V0dGxlbWVudFJlZnVzYWwigwEKEVNldHRsZW1lbnRSZWZ1c2FsEigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEiUKB29mZnNldHMYAiABKAsyFC5uYXJ1LnYxLk9mZnNldFJhbmdlEh0KBWVycm9yGAMgASgLMg4ubmFydS52MS5FcnJvciI4CgVDbGFpbRIQCghjbGFpbV9pZBgBIAEoDRILCgNpZHMYAiADKAkSEAoIbGVhc2VfbXMYAyABKAMiYQoHQ2xhaW1lZBIQCghjbGFpbV9pZBgBIAEoDRIlCgdyZXN1bHRzGAIgAygLMhQubmFydS52MS5DbGFpbVJlc3VsdBIdCgVlcnJvchgDIAEoCzIOLm5hcnUudjEuRXJyb3IiQwoLQ2xhaW1SZXN1bHQSIgoFc3RhdGUYASABKA4yEy5uYXJ1LnYxLkNsYWltU3RhdGUSEAoIdW50aWxfbXMYAiABKAMiWAoHUmV2b2tlZBIUCgxtZW1iZXJfZXBvY2gYASABKAUSKQoKcGFydGl0aW9ucxgCIAMoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEgwKBGxvc3QYAyABKAgibgoHUmVjb3JkcxIPCgdwb2xsX2lkGAEgASgNEi0KCnBhcnRpdGlvbnMYAiADKAsyGS5uYXJ1LnYxLlBhcnRpdGlvblJlY29yZHMSIwoIYWNxdWlyZWQYAyADKAsyES5uYXJ1LnYxLkFjcXVpcmVkIncKEFBhcnRpdGlvblJlY29yZHMSKAoJcGFydGl0aW9uGAEgASgLMhUubmFydS52MS5QYXJ0aXRpb25SZWYSDwoHYmF0Y2hlcxgCIAEoDBIWCg5oaWdoX3dhdGVybWFyaxgDIAEoAxIQCgh3aXRoaGVsZBgEIAMoAyJ+CghBY3F1aXJlZBIoCglwYXJ0aXRpb24YASABKAsyFS5uYXJ1LnYxLlBhcnRpdGlvblJlZhIPCgdiYXRjaGVzGAIgASgMEiYKBnJhbmdlcxgDIAMoCzIWLm5hcnUudjEuQWNxdWlyZWRSYW5nZRIPCgdsb2NrX21zGAQgASgDIk4KDUFjcXVpcmVkUmFuZ2USJQoHb2Zmc2V0cxgBIAEoCzIULm5hcnUudjEuT2Zmc2V0UmFuZ2USFgoOZGVsaXZlcnlfY291bnQYAiABKAUiRwoJQ29tbWl0dGVkEhEKCWNvbW1pdF9pZBgBIAEoDRInCgZlcnJvcnMYAiADKAsyFy5uYXJ1LnYxLlBhcnRpdGlvbkVycm9yIlkKDlBhcnRpdGlvbkVycm9yEigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEh0KBWVycm9yGAIgASgLMg4ubmFydS52MS5FcnJvciJTCg1Qb3NpdGlvblJlc2V0EigKCXBhcnRpdGlvbhgBIAEoCzIVLm5hcnUudjEuUGFydGl0aW9uUmVmEgwKBGZyb20YAiABKAMSCgoCdG8YAyABKAMiBgoETGVmdCLgAQoLSm9pblJlcXVlc3QSEAoIZ3JvdXBfaWQYASABKAkSEQoJbWVtYmVyX2lkGAIgASgJEhgKC2luc3RhbmNlX2lkGAMgASgJSACIAQESDgoGdG9waWNzGAQgAygJEhoKEnNlc3Npb25fdGltZW91dF9tcxgFIAEoBRIcChRtYXhfcG9sbF9pbnRlcnZhbF9tcxgGIAEoBRIlCgVzdGFydBgHIAEoCzIWLm5hcnUudjEuU3RhcnRQb3NpdGlvbhIRCgljbGllbnRfaWQYCCABKAlCDgoMX2luc3RhbmNlX2lkIpcBCgxKb2luUmVzcG9uc2USEgoKc2Vzc2lvbl9pZBgBIAEoCRIRCgltZW1iZXJfaWQYAiABKAkSFAoMbWVtYmVyX2Vwb2NoGAMgASgFEhoKEnNlc3Npb25fdGltZW91dF9tcxgEIAEoBRIuCghhc3NpZ25lZBgFIAMoCzIcLm5hcnUudjEuUGFydGl0aW9uQXNzaWdubWVudCKnAQoTUGFydGl0aW9uQXNzaWdubWVudBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSEAoIcG9zaXRpb24YAyABKAMSHQoQY29tbWl0dGVkX29mZnNldBgEIAEoA0gAiAEBEhAKCG1ldGFkYXRhGAUgASgJEhYKDmhpZ2hfd2F0ZXJtYXJrGAYgASgDQhMKEV9jb21taXR0ZWRfb2Zmc2V0IqkBCgtQb2xsUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJEhMKC21heF93YWl0X21zGAIgASgFEhMKC21heF9yZWNvcmRzGAMgASgFEhEKCW1heF9ieXRlcxgEIAEoBRIlCgZmb3JtYXQYBSABKA4yFS5uYXJ1LnYxLlJlY29yZEZvcm1hdBIVCghyZWNlaXZlZBgGIAEoDUgAiAEBQgsKCV9yZWNlaXZlZCKWAgoMUG9sbFJlc3BvbnNlEg8KB3BvbGxfaWQYASABKA0SIAoHcmVjb3JkcxgCIAMoCzIPLm5hcnUudjEuUmVjb3JkEhQKDG1lbWJlcl9lcG9jaBgDIAEoBRItCgdyZXZva2VkGAQgAygLMhwubmFydS52MS5QYXJ0aXRpb25SZXZvY2F0aW9uEi4KCGFzc2lnbmVkGAUgAygLMhwubmFydS52MS5QYXJ0aXRpb25Bc3NpZ25tZW50EjMKD3Bvc2l0aW9uX3Jlc2V0cxgGIAMoCzIaLm5hcnUudjEuUG9sbFBvc2l0aW9uUmVzZXQSKQoGZmFpbGVkGAcgAygLMhkubmFydS52MS5QYXJ0aXRpb25GYWlsdXJlIoMDCgZSZWNvcmQSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgFEg4KBm9mZnNldBgDIAEoAxISCgpyZXF1ZXN0X2lkGAQgASgJEhkKDHRpbWVzdGFtcF9tcxgFIAEoA0gAiAEBEhAKA2tleRgGIAEoDEgBiAEBEhUKCGtleV90ZXh0GAcgASgJSAKIAQESEgoFdmFsdWUYCCABKAxIA4gBARIXCgp2YWx1ZV90ZXh0GAkgASgJSASIAQESKgoKdmFsdWVfanNvbhgKIAEoCzIWLmdvb2dsZS5wcm90b2J1Zi5WYWx1ZRIgCgdoZWFkZXJzGAsgAygLMg8ubmFydS52MS5IZWFkZXISHQoFZXJyb3IYDCABKAsyDi5uYXJ1LnYxLkVycm9yEhYKDmRlbGl2ZXJ5X2NvdW50GA0gASgFQg8KDV90aW1lc3RhbXBfbXNCBgoEX2tleUILCglfa2V5X3RleHRCCAoGX3ZhbHVlQg0KC192YWx1ZV90ZXh0IkUKE1BhcnRpdGlvblJldm9jYXRpb24SDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgFEgwKBGxvc3QYAyABKAgiTwoRUG9sbFBvc2l0aW9uUmVzZXQSDQoFdG9waWMYASABKAkSEQoJcGFydGl0aW9uGAIgASgFEgwKBGZyb20YAyABKAMSCgoCdG8YBCABKAMiUwoQUGFydGl0aW9uRmFpbHVyZRINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSHQoFZXJyb3IYAyABKAsyDi5uYXJ1LnYxLkVycm9yIm0KDUNvbW1pdFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIUCgdwb2xsX2lkGAIgASgNSACIAQESJgoHb2Zmc2V0cxgDIAMoCzIVLm5hcnUudjEuT2Zmc2V0Q29tbWl0QgoKCF9wb2xsX2lkInoKDE9mZnNldENvbW1pdBINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSDgoGb2Zmc2V0GAMgASgDEiYKCGZpbmlzaGVkGAQgAygLMhQubmFydS52MS5PZmZzZXRSYW5nZRIQCghtZXRhZGF0YRgFIAEoCSJqCg5Db21taXRSZXNwb25zZRItCgljb21taXR0ZWQYASADKAsyGi5uYXJ1LnYxLkNvbW1pdHRlZFBvc2l0aW9uEikKBmZhaWxlZBgCIAMoCzIZLm5hcnUudjEuUGFydGl0aW9uRmFpbHVyZSJFChFDb21taXR0ZWRQb3NpdGlvbhINCgV0b3BpYxgBIAEoCRIRCglwYXJ0aXRpb24YAiABKAUSDgoGb2Zmc2V0GAMgASgDImIKCkFja1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRITCgtyZXF1ZXN0X2lkcxgCIAMoCRIrCgtzZXR0bGVtZW50cxgDIAMoCzIWLm5hcnUudjEuQWNrU2V0dGxlbWVudCJ6Cg1BY2tTZXR0bGVtZW50EhIKCnJlcXVlc3RfaWQYASABKAkSJQoEa2luZBgCIAEoDjIXLm5hcnUudjEuU2V0dGxlbWVudEtpbmQSEAoIZGVsYXlfbXMYAyABKAMSDgoGcmVhc29uGAQgASgJEgwKBG5vdGUYBSABKAkiMwoLQWNrUmVzcG9uc2USJAoHcmVmdXNlZBgBIAMoCzITLm5hcnUudjEuQWNrUmVmdXNhbCI/CgpBY2tSZWZ1c2FsEhIKCnJlcXVlc3RfaWQYASABKAkSHQoFZXJyb3IYAiABKAsyDi5uYXJ1LnYxLkVycm9yIiIKDExlYXZlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgJIg8KDUxlYXZlUmVzcG9uc2UqsQEKC091dGNvbWVLaW5kEhwKGE9VVENPTUVfS0lORF9VTlNQRUNJRklFRBAAEhoKFk9VVENPTUVfS0lORF9QUk9DRVNTRUQQARIYChRPVVRDT01FX0tJTkRfU0tJUFBFRBACEh4KGk9VVENPTUVfS0lORF9ERUFEX0xFVFRFUkVEEAMSFQoRT1VUQ09NRV9LSU5EX0hFTEQQBBIXChNPVVRDT01FX0tJTkRfRkFJTEVEEAUqugEKDlNldHRsZW1lbnRLaW5kEh8KG1NFVFRMRU1FTlRfS0lORF9VTlNQRUNJRklFRBAAEhoKFlNFVFRMRU1FTlRfS0lORF9BQ0NFUFQQARIaChZTRVRUTEVNRU5UX0tJTkRfUkVUVVJOEAISGAoUU0VUVExFTUVOVF9LSU5EX0ZBSUwQAxIaChZTRVRUTEVNRU5UX0tJTkRfUkVKRUNUEAQSGQoVU0VUVExFTUVOVF9LSU5EX1JFTkVXEAUqbgoKQ2xhaW1TdGF0ZRIbChdDTEFJTV9TVEFURV9VTlNQRUNJRklFRBAAEhcKE0NMQUlNX1NUQVRFX0NMQUlNRUQQARIUChBDTEFJTV9TVEFURV9ET05FEAISFAoQQ0xBSU1fU1RBVEVfQlVTWRADKnYKDFJlY29yZEZvcm1hdBIdChlSRUNPUkRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFgoSUkVDT1JEX0ZPUk1BVF9URVhUEAESFgoSUkVDT1JEX0ZPUk1BVF9KU09OEAISFwoTUkVDT1JEX0ZPUk1BVF9CWVRFUxADMuoCChFTdWJzY3JpYmVyU2VydmljZRJGCglTdWJzY3JpYmUSGS5uYXJ1LnYxLlN1YnNjcmliZVJlcXVlc3QaGi5uYXJ1LnYxLlN1YnNjcmliZVJlc3BvbnNlKAEwARIzCgRKb2luEhQubmFydS52MS5Kb2luUmVxdWVzdBoVLm5hcnUudjEuSm9pblJlc3BvbnNlEjMKBFBvbGwSFC5uYXJ1LnYxLlBvbGxSZXF1ZXN0GhUubmFydS52MS5Qb2xsUmVzcG9uc2USOQoGQ29tbWl0EhYubmFydS52MS5Db21taXRSZXF1ZXN0GhcubmFydS52MS5Db21taXRSZXNwb25zZRIwCgNBY2sSEy5uYXJ1LnYxLkFja1JlcXVlc3QaFC5uYXJ1LnYxLkFja1Jlc3BvbnNlEjYKBUxlYXZlEhUubmFydS52MS5MZWF2ZVJlcXVlc3QaFi5uYXJ1LnYxLkxlYXZlUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_struct, file_naru_v1_common]);
 
 /**
  * Describes the message naru.v1.SubscribeRequest.
@@ -55,241 +55,396 @@ export const PartitionCommitSchema = /*@__PURE__*/
   messageDesc(file_naru_v1_subscriber, 5);
 
 /**
+ * Describes the message naru.v1.EventOutcome.
+ * Use `create(EventOutcomeSchema)` to create a new message.
+ */
+export const EventOutcomeSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 6);
+
+/**
  * Describes the message naru.v1.Seek.
  * Use `create(SeekSchema)` to create a new message.
  */
 export const SeekSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 6);
+  messageDesc(file_naru_v1_subscriber, 7);
 
 /**
  * Describes the message naru.v1.Pause.
  * Use `create(PauseSchema)` to create a new message.
  */
 export const PauseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 7);
+  messageDesc(file_naru_v1_subscriber, 8);
 
 /**
  * Describes the message naru.v1.Released.
  * Use `create(ReleasedSchema)` to create a new message.
  */
 export const ReleasedSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 8);
+  messageDesc(file_naru_v1_subscriber, 9);
 
 /**
  * Describes the message naru.v1.Heartbeat.
  * Use `create(HeartbeatSchema)` to create a new message.
  */
 export const HeartbeatSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 9);
+  messageDesc(file_naru_v1_subscriber, 10);
 
 /**
  * Describes the message naru.v1.Leave.
  * Use `create(LeaveSchema)` to create a new message.
  */
 export const LeaveSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 10);
+  messageDesc(file_naru_v1_subscriber, 11);
 
 /**
  * Describes the message naru.v1.SubscribeResponse.
  * Use `create(SubscribeResponseSchema)` to create a new message.
  */
 export const SubscribeResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 11);
+  messageDesc(file_naru_v1_subscriber, 12);
 
 /**
  * Describes the message naru.v1.Joined.
  * Use `create(JoinedSchema)` to create a new message.
  */
 export const JoinedSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 12);
+  messageDesc(file_naru_v1_subscriber, 13);
 
 /**
  * Describes the message naru.v1.Assigned.
  * Use `create(AssignedSchema)` to create a new message.
  */
 export const AssignedSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 13);
+  messageDesc(file_naru_v1_subscriber, 14);
 
 /**
  * Describes the message naru.v1.AssignedPartition.
  * Use `create(AssignedPartitionSchema)` to create a new message.
  */
 export const AssignedPartitionSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 14);
+  messageDesc(file_naru_v1_subscriber, 15);
+
+/**
+ * Describes the message naru.v1.HeldEvents.
+ * Use `create(HeldEventsSchema)` to create a new message.
+ */
+export const HeldEventsSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 16);
+
+/**
+ * Describes the message naru.v1.HeldEvent.
+ * Use `create(HeldEventSchema)` to create a new message.
+ */
+export const HeldEventSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 17);
+
+/**
+ * Describes the message naru.v1.BlockedKeys.
+ * Use `create(BlockedKeysSchema)` to create a new message.
+ */
+export const BlockedKeysSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 18);
+
+/**
+ * Describes the message naru.v1.LateRecords.
+ * Use `create(LateRecordsSchema)` to create a new message.
+ */
+export const LateRecordsSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 19);
+
+/**
+ * Describes the message naru.v1.Settle.
+ * Use `create(SettleSchema)` to create a new message.
+ */
+export const SettleSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 20);
+
+/**
+ * Describes the message naru.v1.PartitionSettlement.
+ * Use `create(PartitionSettlementSchema)` to create a new message.
+ */
+export const PartitionSettlementSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 21);
+
+/**
+ * Describes the message naru.v1.RecordSettlement.
+ * Use `create(RecordSettlementSchema)` to create a new message.
+ */
+export const RecordSettlementSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 22);
+
+/**
+ * Describes the message naru.v1.Settled.
+ * Use `create(SettledSchema)` to create a new message.
+ */
+export const SettledSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 23);
+
+/**
+ * Describes the message naru.v1.SettlementRefusal.
+ * Use `create(SettlementRefusalSchema)` to create a new message.
+ */
+export const SettlementRefusalSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 24);
+
+/**
+ * Describes the message naru.v1.Claim.
+ * Use `create(ClaimSchema)` to create a new message.
+ */
+export const ClaimSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 25);
+
+/**
+ * Describes the message naru.v1.Claimed.
+ * Use `create(ClaimedSchema)` to create a new message.
+ */
+export const ClaimedSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 26);
+
+/**
+ * Describes the message naru.v1.ClaimResult.
+ * Use `create(ClaimResultSchema)` to create a new message.
+ */
+export const ClaimResultSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 27);
 
 /**
  * Describes the message naru.v1.Revoked.
  * Use `create(RevokedSchema)` to create a new message.
  */
 export const RevokedSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 15);
+  messageDesc(file_naru_v1_subscriber, 28);
 
 /**
  * Describes the message naru.v1.Records.
  * Use `create(RecordsSchema)` to create a new message.
  */
 export const RecordsSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 16);
+  messageDesc(file_naru_v1_subscriber, 29);
 
 /**
  * Describes the message naru.v1.PartitionRecords.
  * Use `create(PartitionRecordsSchema)` to create a new message.
  */
 export const PartitionRecordsSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 17);
+  messageDesc(file_naru_v1_subscriber, 30);
+
+/**
+ * Describes the message naru.v1.Acquired.
+ * Use `create(AcquiredSchema)` to create a new message.
+ */
+export const AcquiredSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 31);
+
+/**
+ * Describes the message naru.v1.AcquiredRange.
+ * Use `create(AcquiredRangeSchema)` to create a new message.
+ */
+export const AcquiredRangeSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 32);
 
 /**
  * Describes the message naru.v1.Committed.
  * Use `create(CommittedSchema)` to create a new message.
  */
 export const CommittedSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 18);
+  messageDesc(file_naru_v1_subscriber, 33);
 
 /**
  * Describes the message naru.v1.PartitionError.
  * Use `create(PartitionErrorSchema)` to create a new message.
  */
 export const PartitionErrorSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 19);
+  messageDesc(file_naru_v1_subscriber, 34);
 
 /**
  * Describes the message naru.v1.PositionReset.
  * Use `create(PositionResetSchema)` to create a new message.
  */
 export const PositionResetSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 20);
+  messageDesc(file_naru_v1_subscriber, 35);
 
 /**
  * Describes the message naru.v1.Left.
  * Use `create(LeftSchema)` to create a new message.
  */
 export const LeftSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 21);
+  messageDesc(file_naru_v1_subscriber, 36);
 
 /**
  * Describes the message naru.v1.JoinRequest.
  * Use `create(JoinRequestSchema)` to create a new message.
  */
 export const JoinRequestSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 22);
+  messageDesc(file_naru_v1_subscriber, 37);
 
 /**
  * Describes the message naru.v1.JoinResponse.
  * Use `create(JoinResponseSchema)` to create a new message.
  */
 export const JoinResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 23);
+  messageDesc(file_naru_v1_subscriber, 38);
 
 /**
  * Describes the message naru.v1.PartitionAssignment.
  * Use `create(PartitionAssignmentSchema)` to create a new message.
  */
 export const PartitionAssignmentSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 24);
+  messageDesc(file_naru_v1_subscriber, 39);
 
 /**
  * Describes the message naru.v1.PollRequest.
  * Use `create(PollRequestSchema)` to create a new message.
  */
 export const PollRequestSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 25);
+  messageDesc(file_naru_v1_subscriber, 40);
 
 /**
  * Describes the message naru.v1.PollResponse.
  * Use `create(PollResponseSchema)` to create a new message.
  */
 export const PollResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 26);
+  messageDesc(file_naru_v1_subscriber, 41);
 
 /**
  * Describes the message naru.v1.Record.
  * Use `create(RecordSchema)` to create a new message.
  */
 export const RecordSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 27);
+  messageDesc(file_naru_v1_subscriber, 42);
 
 /**
  * Describes the message naru.v1.PartitionRevocation.
  * Use `create(PartitionRevocationSchema)` to create a new message.
  */
 export const PartitionRevocationSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 28);
+  messageDesc(file_naru_v1_subscriber, 43);
 
 /**
  * Describes the message naru.v1.PollPositionReset.
  * Use `create(PollPositionResetSchema)` to create a new message.
  */
 export const PollPositionResetSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 29);
+  messageDesc(file_naru_v1_subscriber, 44);
 
 /**
  * Describes the message naru.v1.PartitionFailure.
  * Use `create(PartitionFailureSchema)` to create a new message.
  */
 export const PartitionFailureSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 30);
+  messageDesc(file_naru_v1_subscriber, 45);
 
 /**
  * Describes the message naru.v1.CommitRequest.
  * Use `create(CommitRequestSchema)` to create a new message.
  */
 export const CommitRequestSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 31);
+  messageDesc(file_naru_v1_subscriber, 46);
 
 /**
  * Describes the message naru.v1.OffsetCommit.
  * Use `create(OffsetCommitSchema)` to create a new message.
  */
 export const OffsetCommitSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 32);
+  messageDesc(file_naru_v1_subscriber, 47);
 
 /**
  * Describes the message naru.v1.CommitResponse.
  * Use `create(CommitResponseSchema)` to create a new message.
  */
 export const CommitResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 33);
+  messageDesc(file_naru_v1_subscriber, 48);
 
 /**
  * Describes the message naru.v1.CommittedPosition.
  * Use `create(CommittedPositionSchema)` to create a new message.
  */
 export const CommittedPositionSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 34);
+  messageDesc(file_naru_v1_subscriber, 49);
 
 /**
  * Describes the message naru.v1.AckRequest.
  * Use `create(AckRequestSchema)` to create a new message.
  */
 export const AckRequestSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 35);
+  messageDesc(file_naru_v1_subscriber, 50);
+
+/**
+ * Describes the message naru.v1.AckSettlement.
+ * Use `create(AckSettlementSchema)` to create a new message.
+ */
+export const AckSettlementSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 51);
 
 /**
  * Describes the message naru.v1.AckResponse.
  * Use `create(AckResponseSchema)` to create a new message.
  */
 export const AckResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 36);
+  messageDesc(file_naru_v1_subscriber, 52);
+
+/**
+ * Describes the message naru.v1.AckRefusal.
+ * Use `create(AckRefusalSchema)` to create a new message.
+ */
+export const AckRefusalSchema = /*@__PURE__*/
+  messageDesc(file_naru_v1_subscriber, 53);
 
 /**
  * Describes the message naru.v1.LeaveRequest.
  * Use `create(LeaveRequestSchema)` to create a new message.
  */
 export const LeaveRequestSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 37);
+  messageDesc(file_naru_v1_subscriber, 54);
 
 /**
  * Describes the message naru.v1.LeaveResponse.
  * Use `create(LeaveResponseSchema)` to create a new message.
  */
 export const LeaveResponseSchema = /*@__PURE__*/
-  messageDesc(file_naru_v1_subscriber, 38);
+  messageDesc(file_naru_v1_subscriber, 55);
+
+/**
+ * Describes the enum naru.v1.OutcomeKind.
+ */
+export const OutcomeKindSchema = /*@__PURE__*/
+  enumDesc(file_naru_v1_subscriber, 0);
+
+/**
+ * @generated from enum naru.v1.OutcomeKind
+ */
+export const OutcomeKind = /*@__PURE__*/
+  tsEnum(OutcomeKindSchema);
+
+/**
+ * Describes the enum naru.v1.SettlementKind.
+ */
+export const SettlementKindSchema = /*@__PURE__*/
+  enumDesc(file_naru_v1_subscriber, 1);
+
+/**
+ * @generated from enum naru.v1.SettlementKind
+ */
+export const SettlementKind = /*@__PURE__*/
+  tsEnum(SettlementKindSchema);
+
+/**
+ * Describes the enum naru.v1.ClaimState.
+ */
+export const ClaimStateSchema = /*@__PURE__*/
+  enumDesc(file_naru_v1_subscriber, 2);
+
+/**
+ * @generated from enum naru.v1.ClaimState
+ */
+export const ClaimState = /*@__PURE__*/
+  tsEnum(ClaimStateSchema);
 
 /**
  * Describes the enum naru.v1.RecordFormat.
  */
 export const RecordFormatSchema = /*@__PURE__*/
-  enumDesc(file_naru_v1_subscriber, 0);
+  enumDesc(file_naru_v1_subscriber, 3);
 
 /**
  * How records of a poll carry their values, headers' values and keys.

@@ -4,7 +4,7 @@
 
 // Keys and values of the broker's own group log. Read by no client; changed only by adding fields.
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
@@ -50,6 +50,38 @@ export declare type GroupRecordKey = Message<"naru.internal.v1.GroupRecordKey"> 
      */
     value: OffsetSubject;
     case: "offset";
+  } | {
+    /**
+     * HeldEventValue: an event that the broker keeps for the group
+     *
+     * @generated from field: naru.internal.v1.EventSubject held = 5;
+     */
+    value: EventSubject;
+    case: "held";
+  } | {
+    /**
+     * QueueValue: what of a parallel topic's partition is given out
+     *
+     * @generated from field: naru.internal.v1.OffsetSubject queue = 6;
+     */
+    value: OffsetSubject;
+    case: "queue";
+  } | {
+    /**
+     * LedgerMarksValue: where the ledger has what of a partition
+     *
+     * @generated from field: naru.internal.v1.OffsetSubject ledger = 7;
+     */
+    value: OffsetSubject;
+    case: "ledger";
+  } | {
+    /**
+     * IdempotencyValue: ids that were claimed or are done, of one bucket
+     *
+     * @generated from field: int32 idempotency_bucket = 8;
+     */
+    value: number;
+    case: "idempotencyBucket";
   } | { case: undefined; value?: undefined };
 };
 
@@ -58,6 +90,109 @@ export declare type GroupRecordKey = Message<"naru.internal.v1.GroupRecordKey"> 
  * Use `create(GroupRecordKeySchema)` to create a new message.
  */
 export declare const GroupRecordKeySchema: GenMessage<GroupRecordKey>;
+
+/**
+ * @generated from message naru.internal.v1.EventSubject
+ */
+export declare type EventSubject = Message<"naru.internal.v1.EventSubject"> & {
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes topic_id = 1;
+   */
+  topicId: Uint8Array;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.EventSubject.
+ * Use `create(EventSubjectSchema)` to create a new message.
+ */
+export declare const EventSubjectSchema: GenMessage<EventSubject>;
+
+/**
+ * @generated from message naru.internal.v1.HeldEventValue
+ */
+export declare type HeldEventValue = Message<"naru.internal.v1.HeldEventValue"> & {
+  /**
+   * @generated from field: naru.internal.v1.HeldState state = 1;
+   */
+  state: HeldState;
+
+  /**
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+
+  /**
+   * Of the copy in the log of held events.
+   *
+   * @generated from field: int64 copy_offset = 3;
+   */
+  copyOffset: bigint;
+
+  /**
+   * @generated from field: int32 attempts = 4;
+   */
+  attempts: number;
+
+  /**
+   * @generated from field: int64 not_before_ms = 5;
+   */
+  notBeforeMs: bigint;
+
+  /**
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string error = 7;
+   */
+  error: string;
+
+  /**
+   * @generated from field: int64 first_failure_ms = 8;
+   */
+  firstFailureMs: bigint;
+
+  /**
+   * @generated from field: int64 last_failure_ms = 9;
+   */
+  lastFailureMs: bigint;
+
+  /**
+   * When it was held or dead-lettered.
+   *
+   * @generated from field: int64 at_ms = 10;
+   */
+  atMs: bigint;
+
+  /**
+   * @generated from field: int32 redrives = 11;
+   */
+  redrives: number;
+
+  /**
+   * @generated from field: int32 size_bytes = 12;
+   */
+  sizeBytes: number;
+};
+
+/**
+ * Describes the message naru.internal.v1.HeldEventValue.
+ * Use `create(HeldEventValueSchema)` to create a new message.
+ */
+export declare const HeldEventValueSchema: GenMessage<HeldEventValue>;
 
 /**
  * @generated from message naru.internal.v1.OffsetSubject
@@ -413,4 +548,362 @@ export declare type OffsetValue = Message<"naru.internal.v1.OffsetValue"> & {
  * Use `create(OffsetValueSchema)` to create a new message.
  */
 export declare const OffsetValueSchema: GenMessage<OffsetValue>;
+
+/**
+ * Where the ledger has what of a partition: intervals of the ledger's offsets, oldest first.
+ *
+ * @generated from message naru.internal.v1.LedgerMarksValue
+ */
+export declare type LedgerMarksValue = Message<"naru.internal.v1.LedgerMarksValue"> & {
+  /**
+   * @generated from field: repeated naru.internal.v1.LedgerMark marks = 1;
+   */
+  marks: LedgerMark[];
+};
+
+/**
+ * Describes the message naru.internal.v1.LedgerMarksValue.
+ * Use `create(LedgerMarksValueSchema)` to create a new message.
+ */
+export declare const LedgerMarksValueSchema: GenMessage<LedgerMarksValue>;
+
+/**
+ * @generated from message naru.internal.v1.LedgerMark
+ */
+export declare type LedgerMark = Message<"naru.internal.v1.LedgerMark"> & {
+  /**
+   * The interval goes from here to the next mark's.
+   *
+   * @generated from field: int64 ledger_offset = 1;
+   */
+  ledgerOffset: bigint;
+
+  /**
+   * Event offsets that are named in it: from `low` (inclusive) to `high`.
+   *
+   * @generated from field: int64 low = 2;
+   */
+  low: bigint;
+
+  /**
+   * @generated from field: int64 high = 3;
+   */
+  high: bigint;
+
+  /**
+   * @generated from field: int64 at_ms = 4;
+   */
+  atMs: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.LedgerMark.
+ * Use `create(LedgerMarkSchema)` to create a new message.
+ */
+export declare const LedgerMarkSchema: GenMessage<LedgerMark>;
+
+/**
+ * Ids of events that were claimed, or are done.
+ *
+ * @generated from message naru.internal.v1.ClaimedIdsValue
+ */
+export declare type ClaimedIdsValue = Message<"naru.internal.v1.ClaimedIdsValue"> & {
+  /**
+   * 16 bytes each, one after the other.
+   *
+   * @generated from field: bytes ids = 1;
+   */
+  ids: Uint8Array;
+
+  /**
+   * Set for claims: whose they are, and until when; each that is done is left out of what this says.
+   *
+   * @generated from field: string member_id = 2;
+   */
+  memberId: string;
+
+  /**
+   * @generated from field: int64 lease_until_ms = 3;
+   */
+  leaseUntilMs: bigint;
+
+  /**
+   * Set for ids that are done: when the oldest and the newest were, and how often they were merged.
+   *
+   * @generated from field: int64 oldest_ms = 4;
+   */
+  oldestMs: bigint;
+
+  /**
+   * @generated from field: int64 newest_ms = 5;
+   */
+  newestMs: bigint;
+
+  /**
+   * @generated from field: int32 level = 6;
+   */
+  level: number;
+
+  /**
+   * Of a claim: the epoch at which its member joined. It ends with that life of the member.
+   *
+   * @generated from field: int32 join_epoch = 7;
+   */
+  joinEpoch: number;
+};
+
+/**
+ * Describes the message naru.internal.v1.ClaimedIdsValue.
+ * Use `create(ClaimedIdsValueSchema)` to create a new message.
+ */
+export declare const ClaimedIdsValueSchema: GenMessage<ClaimedIdsValue>;
+
+/**
+ * The key of a record of the ledger. Its time is the record's own.
+ *
+ * @generated from message naru.internal.v1.LedgerKey
+ */
+export declare type LedgerKey = Message<"naru.internal.v1.LedgerKey"> & {
+  /**
+   * @generated from field: string group_id = 1;
+   */
+  groupId: string;
+
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes topic_id = 2;
+   */
+  topicId: Uint8Array;
+
+  /**
+   * @generated from field: int32 partition = 3;
+   */
+  partition: number;
+};
+
+/**
+ * Describes the message naru.internal.v1.LedgerKey.
+ * Use `create(LedgerKeySchema)` to create a new message.
+ */
+export declare const LedgerKeySchema: GenMessage<LedgerKey>;
+
+/**
+ * What a group did in a partition, with one commit or settlement.
+ *
+ * @generated from message naru.internal.v1.LedgerValue
+ */
+export declare type LedgerValue = Message<"naru.internal.v1.LedgerValue"> & {
+  /**
+   * Empty when it was nobody's.
+   *
+   * @generated from field: string member_id = 1;
+   */
+  memberId: string;
+
+  /**
+   * Newly finished: pairs of from (inclusive) and to (exclusive), as differences: each number is the distance from the one
+   * before, the first from 0. All went well, but where an entry says otherwise.
+   *
+   * @generated from field: repeated uint64 finished_deltas = 2;
+   */
+  finishedDeltas: bigint[];
+
+  /**
+   * @generated from field: repeated naru.internal.v1.LedgerEntry entries = 3;
+   */
+  entries: LedgerEntry[];
+};
+
+/**
+ * Describes the message naru.internal.v1.LedgerValue.
+ * Use `create(LedgerValueSchema)` to create a new message.
+ */
+export declare const LedgerValueSchema: GenMessage<LedgerValue>;
+
+/**
+ * @generated from message naru.internal.v1.LedgerEntry
+ */
+export declare type LedgerEntry = Message<"naru.internal.v1.LedgerEntry"> & {
+  /**
+   * @generated from field: int64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: naru.internal.v1.LedgerOutcome outcome = 2;
+   */
+  outcome: LedgerOutcome;
+
+  /**
+   * @generated from field: int32 attempts = 3;
+   */
+  attempts: number;
+
+  /**
+   * @generated from field: int64 duration_ms = 4;
+   */
+  durationMs: bigint;
+
+  /**
+   * @generated from field: string note = 5;
+   */
+  note: string;
+
+  /**
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * @generated from field: string error = 7;
+   */
+  error: string;
+
+  /**
+   * @generated from field: int64 next_attempt_ms = 8;
+   */
+  nextAttemptMs: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.LedgerEntry.
+ * Use `create(LedgerEntrySchema)` to create a new message.
+ */
+export declare const LedgerEntrySchema: GenMessage<LedgerEntry>;
+
+/**
+ * Lists are varints: core/queue/queue-codec.ts.
+ *
+ * @generated from message naru.internal.v1.QueueValue
+ */
+export declare type QueueValue = Message<"naru.internal.v1.QueueValue"> & {
+  /**
+   * Everything below is finished.
+   *
+   * @generated from field: int64 start_offset = 1;
+   */
+  startOffset: bigint;
+
+  /**
+   * What became of the offsets from there on.
+   *
+   * @generated from field: bytes runs = 2;
+   */
+  runs: Uint8Array;
+
+  /**
+   * Those who hold something.
+   *
+   * @generated from field: repeated string members = 3;
+   */
+  members: string[];
+
+  /**
+   * @generated from field: bytes locks = 4;
+   */
+  locks: Uint8Array;
+
+  /**
+   * @generated from field: int64 next_lock_id = 5;
+   */
+  nextLockId: bigint;
+
+  /**
+   * The earliest time at which a record that waits may be given out; milliseconds since the Unix epoch.
+   *
+   * @generated from field: int64 base_ms = 6;
+   */
+  baseMs: bigint;
+
+  /**
+   * Held events that are given out.
+   *
+   * @generated from field: bytes held_locks = 7;
+   */
+  heldLocks: Uint8Array;
+};
+
+/**
+ * Describes the message naru.internal.v1.QueueValue.
+ * Use `create(QueueValueSchema)` to create a new message.
+ */
+export declare const QueueValueSchema: GenMessage<QueueValue>;
+
+/**
+ * @generated from enum naru.internal.v1.HeldState
+ */
+export enum HeldState {
+  /**
+   * @generated from enum value: HELD_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * To be given again in its key's order.
+   *
+   * @generated from enum value: HELD_STATE_WAITING = 1;
+   */
+  WAITING = 1,
+
+  /**
+   * @generated from enum value: HELD_STATE_DEAD = 2;
+   */
+  DEAD = 2,
+}
+
+/**
+ * Describes the enum naru.internal.v1.HeldState.
+ */
+export declare const HeldStateSchema: GenEnum<HeldState>;
+
+/**
+ * @generated from enum naru.internal.v1.LedgerOutcome
+ */
+export enum LedgerOutcome {
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_PROCESSED = 1;
+   */
+  PROCESSED = 1,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_SKIPPED = 2;
+   */
+  SKIPPED = 2,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_DEAD_LETTERED = 3;
+   */
+  DEAD_LETTERED = 3,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_HELD = 4;
+   */
+  HELD = 4,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_FAILED = 5;
+   */
+  FAILED = 5,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_REDRIVEN = 6;
+   */
+  REDRIVEN = 6,
+
+  /**
+   * @generated from enum value: LEDGER_OUTCOME_PURGED = 7;
+   */
+  PURGED = 7,
+}
+
+/**
+ * Describes the enum naru.internal.v1.LedgerOutcome.
+ */
+export declare const LedgerOutcomeSchema: GenEnum<LedgerOutcome>;
 

@@ -25,6 +25,13 @@ export declare type CoreSnapshot = Message<"naru.internal.v1.CoreSnapshot"> & {
    * @generated from field: repeated naru.internal.v1.GroupLogRecord group_records = 2;
    */
   groupRecords: GroupLogRecord[];
+
+  /**
+   * Of the schema log: keys and values as JSON.
+   *
+   * @generated from field: repeated naru.internal.v1.GroupLogRecord schema_records = 3;
+   */
+  schemaRecords: GroupLogRecord[];
 };
 
 /**
