@@ -2,6 +2,7 @@
  * A broker: one data directory, one port. The only place that constructs implementations and wires them together.
  */
 import { isIPv4, type Socket } from 'node:net';
+import { isDeepStrictEqual } from 'node:util';
 import type { HandlerContext } from '@connectrpc/connect';
 import {
   randomUuidBytes,
@@ -13,6 +14,7 @@ import {
   type Clock,
   type Disk,
   type Logger,
+  type PartitionKey,
   type Random,
   type Timers,
 } from '@naru/base';
@@ -23,12 +25,15 @@ import { AUTO_HOST, brokerConfig, type BrokerConfig, type BrokerConfigInput } fr
 import type { TopicConfigDefaults } from './core/registry/topic-config.ts';
 import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
 import { adminDoor } from './doors/grpc/admin-door.ts';
+import { deadLetterDoor } from './doors/grpc/dead-letter-door.ts';
 import { grpcRoutes, SERVICE_NAMES } from './doors/grpc/grpc-routes.ts';
 import { HealthDoor } from './doors/grpc/health-door.ts';
 import { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import { traceDoor } from './doors/grpc/trace-door.ts';
 import { unaryDoor } from './doors/grpc/unary-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
+import { schemaRegistryDoor } from './doors/http/schema-registry.ts';
 import type { MetricsPage } from './doors/http/metrics-page.ts';
 import { adminHandlers } from './doors/kafka/handlers/admin-handlers.ts';
 import { groupHandlers } from './doors/kafka/handlers/group-handlers.ts';
@@ -38,17 +43,24 @@ import { DEFAULT_LISTENER_LIMITS, Listener } from './doors/listener.ts';
 import { nodeDisk } from './log/file/node-disk.ts';
 import type { LogStore } from './log/log-store.ts';
 import type { MetadataChange, MetadataStore } from './metadata/metadata-store.ts';
+import { INTERNAL_TOPICS, LEDGER_TOPIC, ledgerTopicConfig } from './runtime/internal-topics.ts';
 import { MetadataFollower } from './runtime/metadata-follower.ts';
-import { GROUP_LOG_PARTITIONS, GROUP_LOG_TOPIC, Shard } from './runtime/shard.ts';
+import { Shard } from './runtime/shard.ts';
 import { ByteBudget } from './service/byte-budget.ts';
+import { MAX_COPYING_BYTES } from './service/commit-outcomes.ts';
 import { ConnectedMembers } from './service/connected-members.ts';
+import type { WithheldOf } from './service/group-gates.ts';
+import { DeadLetterService } from './service/dead-letters.ts';
 import { GroupService } from './service/groups.ts';
 import { ProducerIds } from './service/producer-ids.ts';
 import { MAX_TOTAL_IN_FLIGHT_BYTES } from './service/producer-session.ts';
 import { PublishService } from './service/publish.ts';
+import { SchemaService } from './service/schemas.ts';
 import type { SubscriberSession } from './service/subscriber-session.ts';
 import { newTopic, TopicService } from './service/topics.ts';
+import { TraceService } from './service/trace.ts';
 import { UnarySessions } from './service/unary-sessions.ts';
+import { WaitService } from './service/wait.ts';
 import { openStorage, type Storage } from './storage.ts';
 
 export const VERSION = '0.1.0';
@@ -85,7 +97,7 @@ interface Parts {
   readonly storage: Storage;
 }
 
-interface Identity {
+export interface Identity {
   readonly clusterId: string;
   /** Grows with each start. */
   readonly epoch: number;
@@ -166,10 +178,10 @@ export class Broker {
   }
 }
 
-type Undo = (() => Promise<void> | void)[];
+export type Undo = (() => Promise<void> | void)[];
 
 /** What stands behind the doors. */
-interface Core {
+export interface Core {
   readonly identity: Identity;
   readonly store: LogStore;
   readonly metadata: MetadataStore;
@@ -190,7 +202,7 @@ async function start(
 ): Promise<Broker> {
   const { clock, timers, logger } = surroundings;
   const startedMs = clock.monotonicMs();
-  const core = await openCore(config, surroundings, undo);
+  const core = await openCore(config, surroundings, undo, await openStorage(config, surroundings));
   const { store, metadata, shard, follower, failed, storage } = core;
   const { publisher, subscriber, sessions, health, door, kafka, publishing, metrics } = makeDoors(
     config,
@@ -217,13 +229,17 @@ async function start(
   );
 }
 
-/** Lock, metadata, log, shard: recovered and agreeing with each other. */
-async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, undo: Undo): Promise<Core> {
+/** Metadata, log, shard: recovered and agreeing with each other. `undo` takes the storage over. */
+export async function openCore(
+  config: BrokerConfig,
+  surroundings: BrokerSurroundings,
+  undo: Undo,
+  storage: Storage,
+): Promise<Core> {
   const { clock, timers, random, logger } = surroundings;
-  const storage = await openStorage(config, surroundings);
   const { store, metadata } = storage;
   undo.push(() => storage.release());
-  const identity = await introduce(metadata, clock, random);
+  const identity = await introduce(metadata, clock, random, config.logging.ledger.keepMs);
   const { promise: failed, resolve: fail } = Promise.withResolvers<NaruError>();
   const shard = new Shard({
     store,
@@ -235,6 +251,8 @@ async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, 
     limits: { maxBatchBytes: config.log.maxBatchBytes, maxProducers: config.limits.producersPerPartition },
     groupLimits: {
       maxMembers: config.groups.maxMembers,
+      idempotencyWindowMs: config.idempotency.windowMs,
+      maxDoneIds: config.idempotency.maxIds,
       defaultSessionTimeoutMs: config.groups.sessionTimeoutMs,
       defaultMaxPollIntervalMs: config.groups.maxPollIntervalMs,
     },
@@ -242,6 +260,7 @@ async function openCore(config: BrokerConfig, surroundings: BrokerSurroundings, 
     retentionIntervalMs: config.retention.checkIntervalMs,
     compactionIntervalMs: config.compaction.checkIntervalMs,
     compactionMapBytes: config.compaction.mapBytes,
+    ledger: config.logging.ledger.use ? config.logging.ledger : null,
     onFailed: fail,
   });
   const { entries, revision } = await metadata.snapshot();
@@ -281,7 +300,7 @@ function topicDefaults({ retention, log, allowKeyReorder }: BrokerConfig): Topic
   };
 }
 
-function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: BrokerSurroundings, core: Core) {
+export function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: BrokerSurroundings, core: Core) {
   const { metadata, shard, follower, topics, identity, failed } = core;
   const { maxBatchBytes } = config.log;
   const publishing = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
@@ -297,9 +316,11 @@ function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: Brok
   const peerOf = (context: HandlerContext): string => context.values.get(PEER_KEY);
   const { maxPollIntervalMs: defaultMaxPollIntervalMs } = config.groups;
   const members = new ConnectedMembers<SubscriberSession>();
-  const sessionOptions = { shard, follower, clock, timers, members, defaultMaxPollIntervalMs };
+  const codecs = nodeCompressionCodecs;
+  const copying = new ByteBudget(MAX_COPYING_BYTES);
+  const sessionOptions = { shard, follower, clock, timers, members, copying, codecs, defaultMaxPollIntervalMs };
   const subscriber = new SubscriberDoor({ ...sessionOptions, logger, peerOf });
-  const sessions = new UnarySessions({ ...sessionOptions, random, codecs: nodeCompressionCodecs });
+  const sessions = new UnarySessions({ ...sessionOptions, random });
   const unary = unaryDoor({ sessions, follower, logger, peerOf });
   const cluster = {
     clusterId: identity.clusterId,
@@ -307,26 +328,38 @@ function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: Brok
     storage: config.storage,
     startedAtMs: clock.nowMs(),
   };
-  const admin = adminDoor({ topics, groups: new GroupService(shard, topics), shard, cluster, logger });
+  const withheldOf: WithheldOf = (groupId, memberId, partition) =>
+    members.find(groupId, memberId)?.withheldOf(partition) ?? null;
+  const admin = adminDoor({ topics, groups: new GroupService(shard, topics, withheldOf), shard, cluster, logger });
+  const positionOf = (groupId: string, memberId: string, partition: PartitionKey): number | null =>
+    members.find(groupId, memberId)?.positionOf(partition) ?? null;
+  const traces = new TraceService({ shard, topics, codecs: nodeCompressionCodecs, positionOf });
+  const deadLetters = deadLetterDoor({
+    deadLetters: new DeadLetterService({ shard, topics, clock, codecs: nodeCompressionCodecs }),
+    logger,
+  });
+  const trace = traceDoor({ traces, waits: new WaitService({ shard, topics, traces }), logger });
   const health = new HealthDoor(SERVICE_NAMES);
   let failure: NaruError | null = null;
   void failed.then((error) => {
     failure = error;
     health.stopServing();
   });
+  const services = { publisher, subscriber, unary, admin, deadLetters, trace, health };
   // Set before the first connection: it counts those of the listener, which is made of these doors.
   const metrics: { page: MetricsPage | null } = { page: null };
   const door = httpDoor({
-    routes: grpcRoutes({ publisher, subscriber, unary, admin, health }),
+    routes: grpcRoutes(services),
     streams: [publisher.streamMethod(), subscriber.streamMethod()],
     pages: {
       notReady: () => failure?.message ?? null,
       metrics: async () => (metrics.page === null ? { contentType: 'text/plain', text: '' } : metrics.page.render()),
     },
+    schemaRegistry: schemaRegistryDoor(new SchemaService(shard), logger),
     logger,
   });
   const kafka = makeKafkaDoor(config, { clock, timers, random, logger }, core, publishing, producerIds);
-  return { publisher, subscriber, sessions, health, door, kafka, publishing, metrics };
+  return { publisher, subscriber, sessions, health, door, kafka, publishing, metrics, services };
 }
 
 function makeKafkaDoor(
@@ -365,8 +398,13 @@ function makeKafkaDoor(
   });
 }
 
-/** Gives the cluster its id, the broker its next epoch, and groups their log, where they are missing. */
-async function introduce(metadata: MetadataStore, clock: Clock, random: Random): Promise<Identity> {
+/** Gives the cluster its id, the broker its next epoch and its own topics, where they are missing. */
+async function introduce(
+  metadata: MetadataStore,
+  clock: Clock,
+  random: Random,
+  ledgerKeepMs: number,
+): Promise<Identity> {
   const { entries } = await metadata.snapshot();
   const found = new Map(entries.map((entry) => [entry.key, entry]));
   const changes: MetadataChange[] = [];
@@ -374,9 +412,16 @@ async function introduce(metadata: MetadataStore, clock: Clock, random: Random):
   if (!found.has('cluster-id')) changes.push({ key: 'cluster-id', value: clusterId });
   const epoch = ((found.get('broker-epoch')?.value as number | undefined) ?? -1) + 1;
   changes.push({ key: 'broker-epoch', value: epoch });
-  const key = topicMetadataKey(GROUP_LOG_TOPIC);
-  if (!found.has(key)) {
-    const shape = { name: GROUP_LOG_TOPIC, type: 'ordered', partitionCount: GROUP_LOG_PARTITIONS, config: {} } as const;
+  for (const [name, topic] of Object.entries(INTERNAL_TOPICS)) {
+    const key = topicMetadataKey(name);
+    const config = name === LEDGER_TOPIC ? ledgerTopicConfig(ledgerKeepMs) : topic.config;
+    const known = found.get(key)?.value as TopicMetadata | undefined;
+    if (known !== undefined) {
+      // Settings may be others than at the last start.
+      if (!isDeepStrictEqual(known.config, config)) changes.push({ key, value: { ...known, config } });
+      continue;
+    }
+    const shape = { name, type: 'ordered', ...topic, config } as const;
     changes.push({ key, value: newTopic(shape, topicIdFromBytes(randomUuidBytes(random)), clock.nowMs()) });
   }
   const conditions = [{ key: 'broker-epoch', revision: found.get('broker-epoch')?.revision ?? 0 }];

@@ -9,10 +9,11 @@ import {
   count,
   duration,
   durationOrUnlimited,
-  parseSettings,
+  explainSettings,
   readSettingsFile,
   settingsFrom,
   type Environment,
+  type ExplainedSettings,
   type SettingsSpec,
   type SettingsTree,
 } from '@naru/protocol/settings-node';
@@ -126,6 +127,14 @@ export const brokerSchema = z.strictObject({
           keepMs: duration(0).prefault(0),
         })
         .prefault({}),
+      /** What became of events in groups, for traces. */
+      ledger: z
+        .strictObject({
+          /** False: traces say what is so now, and neither when nor by whom. */
+          use: z.boolean().default(true),
+          keepMs: durationOrUnlimited(60_000).prefault('7d'),
+        })
+        .prefault({}),
     })
     .prefault({}),
   retention: z
@@ -152,6 +161,14 @@ export const brokerSchema = z.strictObject({
       sessionTimeoutMs: duration(1_000).prefault('45s'),
       maxPollIntervalMs: duration(1_000).prefault('5m'),
       maxMembers: count(1, 100_000).default(1_000),
+    })
+    .prefault({}),
+  idempotency: z
+    .strictObject({
+      /** How long the broker knows ids of events that a group has handled. */
+      windowMs: duration(1_000).prefault('24h'),
+      /** Ids of a group that are known at a time; the oldest go early beyond it. */
+      maxIds: count(1_000, 100_000_000).default(1_000_000),
     })
     .prefault({}),
   kafka: z
@@ -208,11 +225,20 @@ export async function loadBrokerConfig(
   flags: BrokerConfigInput,
   environment: Environment = process.env,
 ): Promise<BrokerConfig> {
+  return (await explainBrokerConfig(file, flags, environment)).settings;
+}
+
+/** {@link loadBrokerConfig} with where each setting came from; what flags said is `given`. */
+export async function explainBrokerConfig(
+  file: string | undefined,
+  flags: BrokerConfigInput,
+  environment: Environment = process.env,
+): Promise<ExplainedSettings<typeof brokerSchema>> {
   const named = file ?? environment['NARU_CONFIG'];
   const path = named ?? DEFAULT_CONFIG_FILE;
   const text = await readSettingsFile(path, named !== undefined);
-  if (text === undefined) return settingsFrom(SPEC, flags as SettingsTree, environment);
-  return parseSettings(SPEC, text, path, environment, flags as SettingsTree);
+  const source = text === undefined ? undefined : { text, file: path };
+  return explainSettings(SPEC, source, environment, flags as SettingsTree);
 }
 
 /** A complete configuration from what a program gives, without file or environment. */

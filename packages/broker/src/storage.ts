@@ -62,6 +62,35 @@ export async function openStorage(config: BrokerConfig, surroundings: StorageSur
   }
 }
 
+/** So small that a simulation sees files roll and checkpoints taken. */
+const SIMULATED_LOG_LIMITS = {
+  journalFileBytes: 512 * 1024,
+  journalBytes: 4 * 512 * 1024,
+  maxAppendBytes: 64 * 1024,
+  mergedFrameBytes: 64 * 1024,
+  checkpointBytes: 256 * 1024,
+  unwrittenBytes: 256 * 1024,
+  cacheBytes: 256 * 1024,
+  segmentBytes: 64 * 1024,
+};
+
+/**
+ * The log on the surroundings' disk beside metadata that outlives the broker, without a lock: for simulations, whose brokers crash.
+ */
+export function simulatedStorage(
+  { data }: BrokerConfig,
+  surroundings: StorageSurroundings,
+  metadata: MetadataStore,
+): Storage {
+  const store = openFileLogStore({ ...surroundings, path: data, limits: SIMULATED_LOG_LIMITS });
+  return { store, metadata, check: async () => {}, release: async () => {} };
+}
+
+/** Metadata for {@link simulatedStorage}. */
+export function simulatedMetadata(): MetadataStore {
+  return new SqliteMetadataStore(':memory:');
+}
+
 function memoryStorage({ log }: BrokerConfig): Storage {
   const metadata = new SqliteMetadataStore(':memory:');
   return {

@@ -15,7 +15,18 @@ import type {
   MemberView,
   Parked,
 } from '../core/group/index.ts';
+import type { EventProgress } from '../core/group/event-progress.ts';
+import type {
+  CancelGateWatchCommand,
+  DescribeGatesCommand,
+  GateDescription,
+  GateNews,
+  WatchGateCommand,
+} from './gate-commands.ts';
 import type { TopicChange } from '../core/registry/topic-registry.ts';
+import type { HeldShardCommand, HeldShardReplies } from './held-commands.ts';
+import type { SchemasCommand, SchemasReply } from './schema-registry.ts';
+import type { QueueShardCommand, QueueShardReplies } from './queue-commands.ts';
 
 /** Stores one batch; answered when it is durable. The shard owns `batch` from the call on. */
 export interface AppendCommand {
@@ -196,6 +207,35 @@ export interface DescribeGroupCommand {
   readonly groupId: string;
 }
 
+/** What became of one event in the groups. */
+export interface TraceEventCommand {
+  readonly type: 'trace-event';
+  readonly partition: PartitionKey;
+  readonly offset: number;
+  /** As protocol's keyId; null when the event is not known any more. */
+  readonly keyId: string | null;
+  /** Null: those that are declared for the topic, and those that have something to do with the partition. */
+  readonly groups: readonly string[] | null;
+}
+
+/** The same, answered when every group has processed the event, when one has it as a dead letter, or after `maxWaitMs`. */
+export interface WaitEventCommand {
+  readonly type: 'wait-event';
+  /** Unique among those that wait. */
+  readonly waitId: number;
+  readonly partition: PartitionKey;
+  readonly offset: number;
+  /** At least one. */
+  readonly groups: readonly string[];
+  readonly maxWaitMs: number;
+}
+
+/** Answers a wait at once, with what is known. */
+export interface CancelEventWaitCommand {
+  readonly type: 'cancel-event-wait';
+  readonly waitId: number;
+}
+
 export type Command =
   | AppendCommand
   | FetchCommand
@@ -203,38 +243,73 @@ export type Command =
   | FindOffsetCommand
   | EpochEndCommand
   | DescribePartitionsCommand
+  | TraceEventCommand
+  | WaitEventCommand
+  | CancelEventWaitCommand
   | DeleteRecordsCommand
   | TopicsCommand
   | GroupCommandEnvelope
   | WatchMemberCommand
   | CancelWatchCommand
   | GroupOffsetsCommand
+  | WatchGateCommand
+  | CancelGateWatchCommand
+  | DescribeGatesCommand
   | ListGroupsCommand
-  | DescribeGroupCommand;
+  | DescribeGroupCommand
+  | SchemasCommand
+  | QueueShardCommand
+  | HeldShardCommand;
 
 export type ReplyOf<C extends Command> = C extends AppendCommand
   ? AppendReply
-  : C extends FetchCommand
-    ? FetchReply
-    : C extends FindOffsetCommand
-      ? FoundOffset
-      : C extends EpochEndCommand
-        ? EpochEnd
-        : C extends DescribePartitionsCommand
-          ? readonly PartitionStatus[]
-          : C extends DeleteRecordsCommand
-            ? DeleteRecordsReply
-            : C extends GroupCommandEnvelope<infer G>
-              ? Exclude<GroupReplies[G['type']], Parked>
-              : C extends WatchMemberCommand
-                ? MemberView
-                : C extends GroupOffsetsCommand
-                  ? readonly PartitionOffset[]
-                  : C extends ListGroupsCommand
-                    ? readonly GroupListing[]
-                    : C extends DescribeGroupCommand
-                      ? GroupDescription
-                      : null;
+  : C extends WatchGateCommand
+    ? GateNews
+    : C extends DescribeGatesCommand
+      ? readonly GateDescription[]
+      : C extends TraceEventCommand | WaitEventCommand
+        ? readonly EventProgress[]
+        : C extends FetchCommand
+          ? FetchReply
+          : C extends FindOffsetCommand
+            ? FoundOffset
+            : C extends EpochEndCommand
+              ? EpochEnd
+              : C extends DescribePartitionsCommand
+                ? readonly PartitionStatus[]
+                : C extends DeleteRecordsCommand
+                  ? DeleteRecordsReply
+                  : C extends GroupCommandEnvelope<infer G>
+                    ? Exclude<GroupReplies[G['type']], Parked>
+                    : C extends WatchMemberCommand
+                      ? MemberView
+                      : C extends GroupOffsetsCommand
+                        ? readonly PartitionOffset[]
+                        : C extends ListGroupsCommand
+                          ? readonly GroupListing[]
+                          : C extends DescribeGroupCommand
+                            ? GroupDescription
+                            : C extends HeldShardCommand
+                              ? HeldShardReplies[C['type']]
+                              : C extends QueueShardCommand
+                                ? QueueShardReplies[C['type']]
+                                : C extends SchemasCommand<infer T>
+                                  ? SchemasReply<T>
+                                  : null;
+
+/**
+ * Taken although the queue is full: changes of topics, which would be lost for good, and what ends a wait. Their number
+ * is bounded by what they follow.
+ */
+export const UNREFUSED: ReadonlySet<Command['type']> = new Set([
+  'topics',
+  'cancel-fetch',
+  'cancel-watch',
+  'cancel-event-wait',
+  'cancel-gate-watch',
+  'cancel-held-watch',
+  'cancel-acquire',
+]);
 
 /** Whether a reply says no. */
 export function isRefusal(reply: unknown): reply is Refusal {

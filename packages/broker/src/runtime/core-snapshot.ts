@@ -3,6 +3,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { partitionKey, splitPartitionKey, topicIdFromBytes, topicIdToBytes } from '@naru/base';
 import { CoreSnapshotSchema, GroupLogRecordSchema, PartitionSnapshotSchema } from '@naru/protocol/snapshot-records';
 import type { EncodedGroupRecord } from '../core/group/index.ts';
+import type { EncodedSchemaRecord } from '../core/schema-registry/index.ts';
 import { AgeMarks } from '../core/partition/age-marks.ts';
 import { newPartitionState, type PartitionState } from '../core/partition/partition-state.ts';
 import type { Snapshot } from '../log/log-store.ts';
@@ -12,11 +13,13 @@ export const SNAPSHOT_VERSION = 1;
 export interface CoreState {
   readonly partitions: readonly PartitionState[];
   readonly groupRecords: readonly EncodedGroupRecord[];
+  readonly schemaRecords: readonly EncodedSchemaRecord[];
 }
 
 export function encodeCoreSnapshot(
   partitions: Iterable<PartitionState>,
   groupRecords: Iterable<EncodedGroupRecord>,
+  schemaRecords: Iterable<EncodedSchemaRecord> = [],
 ): Snapshot {
   const snapshot = create(CoreSnapshotSchema);
   for (const state of partitions) {
@@ -40,6 +43,8 @@ export function encodeCoreSnapshot(
   for (const { key, value } of groupRecords) {
     snapshot.groupRecords.push(create(GroupLogRecordSchema, { key, value: value ?? new Uint8Array() }));
   }
+  for (const { key, value } of schemaRecords)
+    snapshot.schemaRecords.push(create(GroupLogRecordSchema, { key, value: value ?? new Uint8Array() }));
   return { version: SNAPSHOT_VERSION, data: toBinary(CoreSnapshotSchema, snapshot) };
 }
 
@@ -64,5 +69,5 @@ export function decodeCoreSnapshot(snapshot: Snapshot): CoreState {
     }
     return state;
   });
-  return { partitions, groupRecords: decoded.groupRecords };
+  return { partitions, groupRecords: decoded.groupRecords, schemaRecords: decoded.schemaRecords };
 }

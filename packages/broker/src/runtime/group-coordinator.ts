@@ -27,9 +27,12 @@ import {
   type GroupCommand,
   type GroupContext,
   type GroupDescription,
+  type GroupRecord,
   type GroupReplies,
   type GroupState,
   type MemberView,
+  type OwnLog,
+  type OwnLogAppend,
   type Parked,
   type ParkedAnswer,
   type TimerChange,
@@ -40,13 +43,19 @@ import type { LogStore } from '../log/log-store.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import { isRefusal, type GroupListing, type PartitionOffset, type WatchMemberCommand } from './commands.ts';
 import { KeyedTimers } from './keyed-timers.ts';
+import { sameView } from './member-views.ts';
 import type { PartitionRuntime } from './partition-runtime.ts';
+import type { LedgerSettings } from './shard-options.ts';
 
 const TEXT = new TextEncoder();
+/** Of one batch in the logs of held events and of the ledger; one record is appended even when it is larger. */
+const OWN_BATCH_BYTES = 512 * 1024;
 
 /** A partition of the group log is rewritten when it grew by this, and to a multiple of its state. */
 const REWRITE_AFTER_BYTES = 4 * 1024 * 1024;
 const REWRITE_AFTER_FACTOR = 2;
+/** What a decision changes is one batch up to here. Stores take appends of 8 MiB. */
+const MAX_GROUP_BATCH_BYTES = 4 * 1024 * 1024;
 /** Records are gathered into batches of about this when the whole state is written. */
 const REWRITE_BATCH_BYTES = 256 * 1024;
 /** Members that wait for news at once. */
@@ -83,6 +92,9 @@ export interface GroupCoordinatorOptions {
   readonly context: GroupContext;
   /** Puts a command that a timer gave into the shard's queue. */
   readonly enqueue: (command: GroupCommand) => void;
+  readonly ledger: LedgerSettings | null;
+  /** Told of every change, at once: it is durable after {@link GroupCoordinator.cycleOf}. */
+  readonly onChanged?: ((groupId: string, records: readonly GroupRecord[]) => void) | undefined;
 }
 
 export class GroupCoordinator {
@@ -100,6 +112,7 @@ export class GroupCoordinator {
   /** Timers that fired and whose command still waits: one that is set again meanwhile must not act. */
   readonly #due = new Set<string>();
   #log: LogPartition[] = [];
+  readonly #ownLogs = new Map<OwnLog, readonly PartitionKey[]>();
 
   constructor(options: GroupCoordinatorOptions) {
     this.#options = options;
@@ -118,6 +131,45 @@ export class GroupCoordinator {
     });
   }
 
+  /** Tells the coordinator which topic another of its logs is. */
+  useOwnLog(log: OwnLog, topicId: TopicId, partitionCount: number): void {
+    this.#ownLogs.set(
+      log,
+      Array.from({ length: partitionCount }, (_, index) => partitionKey(topicId, index)),
+    );
+  }
+
+  state(groupId: string): GroupState | undefined {
+    return this.#groups.get(groupId);
+  }
+
+  all(): Iterable<GroupState> {
+    return this.#groups.values();
+  }
+
+  /** Null while there is none. */
+  get ledger(): LedgerSettings | null {
+    return this.#ownLogs.has('ledger') ? this.#options.ledger : null;
+  }
+
+  /** The group's partition of the ledger; null before it is there. */
+  ledgerOf(groupId: string): PartitionKey | null {
+    return this.#ownLogs.has('ledger') ? this.ownLog('ledger', groupId) : null;
+  }
+
+  /** The group's partition of one of the broker's own logs. @throws NaruError NOT_READY before it is there */
+  ownLog(log: OwnLog, groupId: string): PartitionKey {
+    const partitions = this.#ownLogs.get(log) ?? [];
+    const partition = partitions[indexOf(groupId, partitions.length)];
+    if (partition === undefined) throw new NaruError('NOT_READY', `the log ${log} is not there yet`);
+    return partition;
+  }
+
+  /** The offset of the next record there. */
+  ownLogEnd(log: OwnLog, groupId: string): number {
+    return this.#options.partitions.get(this.ownLog(log, groupId))?.state.endOffset ?? 0;
+  }
+
   /** Applies a batch of the group log, in recovery. */
   replay(batch: Uint8Array): void {
     for (const record of decodeRecords(batch, this.#options.codecs))
@@ -131,7 +183,8 @@ export class GroupCoordinator {
 
   /** After recovery: every member gets its whole time again. */
   start(): void {
-    for (const group of this.#groups.values()) this.#setTimers(group.groupId, timersAfterRecovery(group));
+    const { context } = this.#options;
+    for (const group of this.#groups.values()) this.#setTimers(group.groupId, timersAfterRecovery(group, context));
   }
 
   stop(): void {
@@ -166,11 +219,14 @@ export class GroupCoordinator {
     const complete = command.type === 'commit' ? this.#withEndOffsets(command) : command;
     const round = this.#rounds.get(groupId) ?? null;
     const decision = decideGroup(this.#groups.get(groupId), complete as C, context, clock.nowMs(), round);
+    for (const append of decision.appends ?? []) if (append.isAfter !== true) this.#appendOwn(groupId, append);
     if (decision.records.length > 0) {
       const log = this.#logPartition(groupId);
-      const batch = this.#encode(decision.records.map(encodeGroupRecord));
-      this.#lastCycles.set(groupId, partitions.appendOwn(log.key, batch));
-      log.grownBytes += batch.length;
+      for (const batch of this.#batches(decision.records)) {
+        this.#lastCycles.set(groupId, partitions.appendOwn(log.key, batch));
+        log.grownBytes += batch.length;
+      }
+      for (const append of decision.appends ?? []) if (append.isAfter === true) this.#appendOwn(groupId, append);
       for (const record of decision.records) evolveGroups(this.#groups, record);
       this.#compact(log);
     }
@@ -182,7 +238,10 @@ export class GroupCoordinator {
     for (const answer of decision.answers ?? []) this.#answerParked(groupId, answer, cycle);
     if (isParked(decision.reply)) this.#park(groupId, decision.reply, reply as ParkedReply);
     else reply(decision.reply as AnsweredReply<C> | Refusal, cycle);
-    if (decision.records.length > 0) this.#notify(groupId, cycle);
+    if (decision.records.length > 0) {
+      this.#notify(groupId, cycle);
+      this.#options.onChanged?.(groupId, decision.records);
+    }
   }
 
   /** The cycle after which what is known of the group is durable; 0 when it is. */
@@ -209,7 +268,8 @@ export class GroupCoordinator {
 
   describe(groupId: string): GroupDescription | Refusal {
     const group = this.#groups.get(groupId);
-    return group === undefined ? unknownGroup(groupId) : describeGroup(group, this.#rounds.get(groupId));
+    if (group === undefined) return unknownGroup(groupId);
+    return describeGroup(group, this.#rounds.get(groupId), this.#options.context);
   }
 
   /** Topics changed: every group with members looks whether that concerns it. */
@@ -323,10 +383,47 @@ export class GroupCoordinator {
   }
 
   #logPartition(groupId: string): LogPartition {
-    const index = (murmur2(TEXT.encode(groupId)) >>> 1) % this.#log.length;
-    const partition = this.#log[index];
+    const partition = this.#log[indexOf(groupId, this.#log.length)];
     if (partition === undefined) throw new NaruError('NOT_READY', 'the group log is not there yet');
     return partition;
+  }
+
+  /** In one journal with the records that name its offsets: what goes before them is durable first, or with them. */
+  #appendOwn(groupId: string, { log, records }: OwnLogAppend): void {
+    const partition = this.ownLog(log, groupId);
+    let gathered: RecordInput[] = [];
+    let bytes = 0;
+    const write = (): void => {
+      if (gathered.length === 0) return;
+      this.#lastCycles.set(groupId, this.#options.partitions.appendOwn(partition, encodeBatch(gathered)));
+      gathered = [];
+      bytes = 0;
+    };
+    for (const record of records) {
+      const size = (record.key?.length ?? 0) + (record.value?.length ?? 0);
+      if (bytes + size > OWN_BATCH_BYTES) write();
+      gathered.push(record);
+      bytes += size;
+    }
+    write();
+  }
+
+  /** One, which is atomic, but for decisions that are larger than an append may be: the order of their records must do. */
+  *#batches(records: readonly GroupRecord[]): Generator<Uint8Array> {
+    let gathered: EncodedGroupRecord[] = [];
+    let bytes = 0;
+    for (const record of records) {
+      const encoded = encodeGroupRecord(record);
+      const size = encoded.key.length + (encoded.value?.length ?? 0);
+      if (bytes + size > MAX_GROUP_BATCH_BYTES && gathered.length > 0) {
+        yield this.#encode(gathered);
+        gathered = [];
+        bytes = 0;
+      }
+      gathered.push(encoded);
+      bytes += size;
+    }
+    yield this.#encode(gathered);
   }
 
   #encode(records: readonly EncodedGroupRecord[]): Uint8Array {
@@ -383,16 +480,12 @@ function isParked(reply: object): reply is Parked {
   return 'parked' in reply;
 }
 
+function indexOf(groupId: string, partitionCount: number): number {
+  return (murmur2(TEXT.encode(groupId)) >>> 1) % partitionCount;
+}
+
 function timerKey(groupId: string, key: string): string {
   return `${groupId}\n${key}`;
-}
-
-function sameView(a: MemberView, b: MemberView): boolean {
-  return a.memberEpoch === b.memberEpoch && sameList(a.assigned, b.assigned) && sameList(a.revoking, b.revoking);
-}
-
-function sameList(a: readonly PartitionKey[], b: readonly PartitionKey[]): boolean {
-  return a.length === b.length && a.every((key, index) => key === b[index]);
 }
 
 function unknownGroup(groupId: string): Refusal {

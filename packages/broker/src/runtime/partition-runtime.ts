@@ -72,6 +72,8 @@ export interface PartitionRuntimeOptions {
   readonly limits: PartitionLimits;
   /** The leader epoch of everything that this broker writes. */
   readonly leaderEpoch: number;
+  /** Told when more of a partition may be read. */
+  readonly onAdvanced?: ((partition: PartitionKey) => void) | undefined;
 }
 
 export class PartitionRuntime {
@@ -231,6 +233,8 @@ export class PartitionRuntime {
       for (const waiting of partition.waiting) woken.add(waiting);
     }
     for (const waiting of woken) this.#wake(waiting);
+    if (this.#options.onAdvanced !== undefined)
+      for (const { partition } of entries) this.#options.onAdvanced(partition);
   }
 
   fetch(command: FetchCommand, reply: (reply: FetchReply) => void, fail: (error: unknown) => void): void {

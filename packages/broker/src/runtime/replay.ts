@@ -14,12 +14,14 @@ import {
 } from '../core/partition/partition-state.ts';
 import type { PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '../log/log-store.ts';
 import { decodeCoreSnapshot, SNAPSHOT_VERSION } from './core-snapshot.ts';
+import type { SchemaRegistry } from './schema-registry.ts';
 
 export interface ReplayTarget {
   /** Whether the partition belongs to the group log. */
   isGroupLog(partition: PartitionKey): boolean;
   restoreGroupRecord(key: Uint8Array, value: Uint8Array): void;
   replayGroupBatch(batch: Uint8Array): void;
+  readonly schemas: Pick<SchemaRegistry, 'owns' | 'replay' | 'restore'>;
 }
 
 export class Replay implements RecoveryVisitor {
@@ -44,6 +46,7 @@ export class Replay implements RecoveryVisitor {
     const state = decodeCoreSnapshot(snapshot);
     for (const partition of state.partitions) this.#fromSnapshot.set(partition.partition, partition);
     for (const { key, value } of state.groupRecords) this.#target.restoreGroupRecord(key, value as Uint8Array);
+    for (const { key, value } of state.schemaRecords) this.#target.schemas.restore(key, value);
   }
 
   partition(info: PartitionInfo): void {
@@ -65,6 +68,7 @@ export class Replay implements RecoveryVisitor {
     const header = readBatchHeader(batch.records);
     evolveAppend(this.#state(partition), header, batch.baseOffset, this.#nowMs);
     if (this.#target.isGroupLog(partition)) this.#target.replayGroupBatch(batch.records);
+    else if (this.#target.schemas.owns(partition)) this.#target.schemas.replay(batch.records);
   }
 
   truncated(partition: PartitionKey, endOffset: number): void {

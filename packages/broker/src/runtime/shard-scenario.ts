@@ -20,7 +20,9 @@ import {
   type ShardClient,
 } from './commands.ts';
 import { decodeCoreSnapshot } from './core-snapshot.ts';
-import { GROUP_LOG_TOPIC, Shard, type ShardLimits } from './shard.ts';
+import { GROUP_LOG_TOPIC } from './internal-topics.ts';
+import type { ShardLimits } from './shard-options.ts';
+import { Shard } from './shard.ts';
 
 const TEXT = new TextEncoder();
 const FROM_TEXT = new TextDecoder();

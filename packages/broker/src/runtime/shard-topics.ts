@@ -10,12 +10,17 @@ import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-regist
 import type { PartitionState } from '../core/partition/partition-state.ts';
 import type { TopicsCommand } from './commands.ts';
 import type { CompactionTarget } from './compactor.ts';
+import { DeclaredGroups } from './declared-groups.ts';
+import { GROUP_LOG_TOPIC } from './internal-topics.ts';
 import type { Partition, PartitionRuntime } from './partition-runtime.ts';
 
 export class ShardTopics {
   readonly registry = new TopicRegistry();
+  readonly declared = new DeclaredGroups(() => this.registry.all());
   readonly #partitions: PartitionRuntime;
   readonly #defaults: TopicConfigDefaults;
+  /** A topic that changes has new metadata. */
+  readonly #configs = new WeakMap<TopicMetadata, TopicConfig>();
 
   constructor(partitions: PartitionRuntime, defaults: TopicConfigDefaults) {
     this.#partitions = partitions;
@@ -24,6 +29,7 @@ export class ShardTopics {
 
   load(topics: readonly TopicMetadata[]): void {
     for (const topic of topics) this.registry.apply({ key: `topic/${topic.name}`, topic });
+    this.declared.forget();
   }
 
   /**
@@ -54,6 +60,7 @@ export class ShardTopics {
   async apply({ changes }: TopicsCommand): Promise<TopicId[]> {
     const deleted: TopicId[] = [];
     const work: Promise<void>[] = [];
+    this.declared.forget();
     for (const change of changes) {
       this.registry.apply(change);
       if (change.topic === undefined) continue;
@@ -82,11 +89,17 @@ export class ShardTopics {
       .flatMap(({ name, state }) => (state !== 'active' || isInternalTopicName(name) ? [] : [name]));
   }
 
-  /** Those that their topics' settings clean up; the broker's own look after themselves. */
+  /** Undefined when there is no such topic. */
+  configOf(topicId: TopicId): TopicConfig | undefined {
+    const topic = this.registry.byId(topicId);
+    return topic === undefined ? undefined : this.#configOf(topic);
+  }
+
+  /** Those that their topics' settings clean up; the group log looks after itself. */
   *keptByPolicy(): Generator<Partition> {
     for (const partition of this.#partitions.all()) {
       const name = this.#nameOf(partition.state.partition);
-      if (name !== undefined && !isInternalTopicName(name)) yield partition;
+      if (name !== undefined && name !== GROUP_LOG_TOPIC) yield partition;
     }
   }
 
@@ -116,7 +129,9 @@ export class ShardTopics {
   }
 
   #configOf(topic: TopicMetadata): TopicConfig {
-    return topicConfig(topic.config, this.#defaults);
+    let config = this.#configs.get(topic);
+    if (config === undefined) this.#configs.set(topic, (config = topicConfig(topic.config, this.#defaults)));
+    return config;
   }
 }
 

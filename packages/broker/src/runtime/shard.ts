@@ -7,116 +7,58 @@
  * Invariants: commands are executed in the order in which they were submitted; a command that is refused has changed
  * nothing; after a failed append nothing but reads of durable batches is served.
  */
-import type { Clock, Logger, TimerHandle, Timers } from '@naru/base';
-import { NaruError, refuse, type Refusal } from '@naru/protocol';
-import type { CompressionCodecs } from '@naru/protocol/batch';
-import { DEFAULT_GROUP_LIMITS, type GroupCommand, type GroupLimits } from '../core/group/index.ts';
-import type { PartitionLimits } from '../core/partition/partition-state.ts';
-import type { TopicConfigDefaults } from '../core/registry/topic-config.ts';
+import type { PartitionKey, TimerHandle, TopicId } from '@naru/base';
+import { NaruError, type Refusal } from '@naru/protocol';
+import { DEFAULT_GROUP_LIMITS, type GroupCommand } from '../core/group/index.ts';
+import type { TopicConfig } from '../core/registry/topic-config.ts';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
-import type { LogStore, Snapshot } from '../log/log-store.ts';
-import type { Command, ReplyOf, ShardClient, TopicsCommand } from './commands.ts';
+import type { Snapshot } from '../log/log-store.ts';
+import {
+  UNREFUSED,
+  type Command,
+  type DescribeGroupCommand,
+  type GroupOffsetsCommand,
+  type ReplyOf,
+  type ShardClient,
+  type TopicsCommand,
+} from './commands.ts';
 import { CommitQueue } from './commit-queue.ts';
-import { Compactor, type CompactorMetrics } from './compactor.ts';
+import { Compactor } from './compactor.ts';
 import { encodeCoreSnapshot } from './core-snapshot.ts';
+import { EventWatch } from './event-watch.ts';
 import { GroupCoordinator } from './group-coordinator.ts';
+import { needsWithholding } from './declared-groups.ts';
+import { GateWatches } from './gate-watches.ts';
+import { HeldReads } from './held-reads.ts';
+import { GROUP_LOG_TOPIC, OWN_LOG_TOPICS } from './internal-topics.ts';
 import { PartitionRuntime } from './partition-runtime.ts';
+import { QueueRuntime } from './queue-runtime.ts';
 import { Replay } from './replay.ts';
-import { Retention, type RetentionMetrics } from './retention.ts';
+import { Retention } from './retention.ts';
+import { SchemaRegistry } from './schema-registry.ts';
+import {
+  DEFAULT_COMPACTION_INTERVAL_MS,
+  DEFAULT_LEDGER,
+  DEFAULT_RETENTION_INTERVAL_MS,
+  DEFAULT_SHARD_LIMITS,
+  DEFAULT_TOPIC_CONFIG,
+  type ShardLimits,
+  type ShardOptions,
+  type ShardStatus,
+} from './shard-options.ts';
 import { ShardTopics } from './shard-topics.ts';
-
-/** The internal topic that holds groups and their offsets. */
-export const GROUP_LOG_TOPIC = '__groups';
-export const GROUP_LOG_PARTITIONS = 8;
-
-export interface ShardLimits extends PartitionLimits {
-  readonly maxQueuedCommands: number;
-  /** Of batches that wait in the queue. */
-  readonly maxQueuedBytes: number;
-  /** Of batches that are being made durable; beyond it the queue waits. */
-  readonly maxCommittingBytes: number;
-}
-
-export const DEFAULT_SHARD_LIMITS: ShardLimits = {
-  maxBatchBytes: 1024 * 1024 + 512,
-  maxProducers: 10_000,
-  maxQueuedCommands: 100_000,
-  maxQueuedBytes: 64 * 1024 * 1024,
-  maxCommittingBytes: 32 * 1024 * 1024,
-};
-
-/**
- * Taken although the queue is full: changes of topics, which would be lost for good, and what ends a wait. Their number
- * is bounded by what they follow.
- */
-const UNREFUSED: ReadonlySet<Command['type']> = new Set(['topics', 'cancel-fetch', 'cancel-watch']);
-
-/** Commands of groups that a client repeats when they are refused for the moment. */
-const REPEATABLE: ReadonlySet<GroupCommand['type']> = new Set([
-  'join',
-  'classic-join',
-  'classic-sync',
-  'commit',
-  'reset-offsets',
-  'delete-group',
-]);
+import { exhaustedRefusal, storageRefusal } from './storage-refusals.ts';
 
 /** How long to wait before a checkpoint that failed is tried again. */
 const CHECKPOINT_RETRY_MS = 1_000;
 
-/** Of topics and limits that a caller leaves open. */
-export const DEFAULT_TOPIC_CONFIG: TopicConfigDefaults = {
-  retentionMs: 7 * 86_400_000,
-  retentionBytes: Infinity,
-  allowKeyReorder: false,
-  segmentMs: 7 * 86_400_000,
-  segmentBytes: 128 * 1024 * 1024,
-  maxBatchBytes: DEFAULT_SHARD_LIMITS.maxBatchBytes,
-};
-const DEFAULT_RETENTION_INTERVAL_MS = 30_000;
-const DEFAULT_COMPACTION_INTERVAL_MS = 15_000;
-
 /** Commands that are executed before the event loop gets a turn. */
 const COMMANDS_PER_TURN = 512;
-
-export interface ShardOptions {
-  readonly store: LogStore;
-  readonly clock: Clock;
-  readonly timers: Timers;
-  readonly logger: Logger;
-  readonly codecs: CompressionCodecs;
-  /** The leader epoch of everything that this broker writes; grows with each start. */
-  readonly leaderEpoch: number;
-  readonly limits?: Partial<ShardLimits> | undefined;
-  readonly groupLimits?: Partial<GroupLimits> | undefined;
-  /** What holds where topics say nothing. */
-  readonly topicDefaults?: TopicConfigDefaults | undefined;
-  /** How often retention is looked at. Default 30 s. */
-  readonly retentionIntervalMs?: number | undefined;
-  /** How often is looked what there is to compact. Default 15 s. */
-  readonly compactionIntervalMs?: number | undefined;
-  /** Memory for keys while a partition is compacted. Default 128 MiB. */
-  readonly compactionMapBytes?: number | undefined;
-  /** Runs a function after other events had their turn. */
-  readonly yieldTurn?: ((callback: () => void) => void) | undefined;
-  /** Called once, when an append has failed. */
-  readonly onFailed?: ((error: NaruError) => void) | undefined;
-}
 
 interface Queued {
   readonly command: Command;
   readonly resolve: (reply: never) => void;
   readonly reject: (error: unknown) => void;
-}
-
-export interface ShardStatus {
-  readonly queuedCommands: number;
-  readonly committingBytes: number;
-  readonly partitions: number;
-  readonly groups: number;
-  readonly waitingFetches: number;
-  readonly retention: RetentionMetrics;
-  readonly compaction: CompactorMetrics;
 }
 
 export class Shard implements ShardClient {
@@ -125,6 +67,11 @@ export class Shard implements ShardClient {
   readonly #commits: CommitQueue;
   readonly #partitions: PartitionRuntime;
   readonly #groups: GroupCoordinator;
+  readonly #schemas: SchemaRegistry;
+  readonly #events: EventWatch;
+  readonly #gates: GateWatches;
+  readonly #held: HeldReads;
+  readonly #queues: QueueRuntime;
   readonly #topics: ShardTopics;
   readonly #retention: Retention;
   readonly #compactor: Compactor;
@@ -161,49 +108,33 @@ export class Shard implements ShardClient {
       codecs,
       leaderEpoch,
       limits: this.#limits,
+      onAdvanced: (partition) => this.#queues.advanced(partition),
     });
+    this.#schemas = new SchemaRegistry({ partitions: this.#partitions, commits: this.#commits, store, clock, codecs });
     this.#topics = new ShardTopics(this.#partitions, options.topicDefaults ?? DEFAULT_TOPIC_CONFIG);
-    this.#groups = new GroupCoordinator({
+    this.#groups = this.#makeGroups();
+    const topicConfig = (topicId: TopicId): TopicConfig | undefined => this.#topics.configOf(topicId);
+    this.#queues = new QueueRuntime({
+      ...options,
       partitions: this.#partitions,
+      groups: this.#groups,
       commits: this.#commits,
-      store,
-      clock,
+      topicConfig,
+      onBug: (error) => this.#bug(error),
+    });
+    this.#held = new HeldReads({ groups: this.#groups, topicConfig, clock, timers });
+    this.#events = new EventWatch({ groups: this.#groups, timers, topicConfig });
+    this.#gates = new GateWatches({
       timers,
-      codecs,
-      context: {
-        topics: (name) => {
-          const topic = this.#topics.registry.byName(name);
-          return topic === undefined ? undefined : { topicId: topic.id, partitionCount: topic.partitionCount };
-        },
-        topicName: (topicId) => this.#topics.registry.byId(topicId)?.name,
-        topicNames: () => this.#topics.names(),
-        limits: { ...DEFAULT_GROUP_LIMITS, ...options.groupLimits },
+      groups: this.#groups,
+      gateOf: (groupId, topicId) => this.#topics.declared.gateOf(groupId, topicId),
+      bounds: (key) => {
+        const partition = this.#partitions.get(key);
+        return partition && { start: partition.state.logStartOffset, end: partition.highWatermark };
       },
-      enqueue: (command) => this.#enqueueOwn(command),
     });
-    this.#retention = new Retention({
-      store,
-      clock,
-      timers,
-      logger: options.logger,
-      intervalMs: options.retentionIntervalMs ?? DEFAULT_RETENTION_INTERVAL_MS,
-      partitions: () => this.#topics.keptByPolicy(),
-      finishedBefore: (groupId, partition) => this.#groups.offsets(groupId, [partition])[0]?.committed?.offset ?? null,
-      deleteBefore: (partition, offset) => this.#partitions.deleteBefore(partition, offset),
-      flush: () => this.#commits.flush(),
-      yieldTurn: options.yieldTurn ?? setImmediate,
-    });
-    this.#compactor = new Compactor({
-      store,
-      clock,
-      timers,
-      codecs,
-      logger: options.logger,
-      intervalMs: options.compactionIntervalMs ?? DEFAULT_COMPACTION_INTERVAL_MS,
-      partitions: () => this.#topics.compacted(),
-      yieldTurn: options.yieldTurn,
-      maxMapBytes: options.compactionMapBytes,
-    });
+    this.#retention = this.#makeRetention();
+    this.#compactor = this.#makeCompactor();
   }
 
   /**
@@ -217,18 +148,25 @@ export class Shard implements ShardClient {
     if (groupLog === undefined)
       throw new NaruError('INTERNAL', `topic ${GROUP_LOG_TOPIC} must exist before a shard starts`);
     this.#topics.load(topics);
+    this.#schemas.useLog(topics);
     const replay = new Replay(
       {
         isGroupLog: (partition) => partition.startsWith(groupLog.id),
         restoreGroupRecord: (key, value) => this.#groups.restore(key, value),
         replayGroupBatch: (batch) => this.#groups.replay(batch),
+        schemas: this.#schemas,
       },
       this.#options.clock.nowMs(),
     );
     await this.#options.store.recover(replay);
     await this.#topics.adopt(topics, replay.partitions);
     this.#groups.useLog(groupLog.id, groupLog.partitionCount);
+    for (const [log, name] of OWN_LOG_TOPICS) {
+      const topic = topics.find((candidate) => candidate.name === name);
+      if (topic !== undefined) this.#groups.useOwnLog(log, topic.id, topic.partitionCount);
+    }
     this.#groups.start();
+    this.#queues.start();
     // Topics may have changed after the groups last saw them.
     this.#groups.topicsChanged(topics.filter(({ state }) => state === 'deleting').map(({ id }) => id));
     this.#commits.flush();
@@ -262,6 +200,7 @@ export class Shard implements ShardClient {
       partitions: this.#partitions.count,
       groups: this.#groups.groupCount,
       waitingFetches: this.#partitions.waitingFetches,
+      waitingGates: this.#gates.size,
       retention: this.#retention.metrics(),
       compaction: this.#compactor.metrics(),
     };
@@ -277,12 +216,82 @@ export class Shard implements ShardClient {
     this.#retention.stop();
     const compactor = this.#compactor.stop();
     this.#groups.stop();
+    this.#events.cancelAll();
+    this.#gates.cancelAll();
+    this.#held.stop();
+    this.#queues.stop();
     this.#partitions.cancelAllFetches();
     const isSound = this.#started && this.#broken === null && this.#commits.failure === null;
     if (isSound) this.#commits.flush();
     // State that was refused, or that a bug has touched, must not become a checkpoint.
     await this.#options.store.close(isSound ? this.#snapshot() : undefined);
     await compactor;
+  }
+
+  #makeGroups(): GroupCoordinator {
+    const { store, clock, timers, codecs, groupLimits, ledger = DEFAULT_LEDGER } = this.#options;
+    return new GroupCoordinator({
+      partitions: this.#partitions,
+      commits: this.#commits,
+      store,
+      clock,
+      timers,
+      codecs,
+      context: {
+        topics: (name) => {
+          const topic = this.#topics.registry.byName(name);
+          if (topic === undefined) return undefined;
+          const { id: topicId, partitionCount, type } = topic;
+          return { topicId, partitionCount, isParallel: type === 'parallel' };
+        },
+        topicName: (topicId) => this.#topics.registry.byId(topicId)?.name,
+        topicNames: () => this.#topics.names(),
+        ownLogEnd: (log, groupId) => this.#groups.ownLogEnd(log, groupId),
+        topicConfig: (topicId) => this.#topics.configOf(topicId),
+        ledger: () => this.#groups.ledger,
+        refusesKafkaMembers: (groupId) => needsWithholding(groupId, this.#topics.declared, this.#groups.state(groupId)),
+        limits: { ...DEFAULT_GROUP_LIMITS, ...groupLimits },
+      },
+      enqueue: (command) => this.#enqueueOwn(command),
+      ledger,
+      onChanged: (groupId, records) => {
+        this.#events.changed(groupId, records);
+        this.#gates.changed(records);
+        this.#held.changed(groupId, records);
+        this.#queues.changed(groupId, records);
+      },
+    });
+  }
+
+  #makeRetention(): Retention {
+    const { store, clock, timers, logger, retentionIntervalMs, yieldTurn = setImmediate } = this.#options;
+    return new Retention({
+      store,
+      clock,
+      timers,
+      logger,
+      intervalMs: retentionIntervalMs ?? DEFAULT_RETENTION_INTERVAL_MS,
+      partitions: () => this.#topics.keptByPolicy(),
+      finishedBefore: (groupId, partition) => this.#queues.finishedBefore(groupId, partition),
+      deleteBefore: (partition, offset) => this.#partitions.deleteBefore(partition, offset),
+      flush: () => this.#commits.flush(),
+      yieldTurn,
+    });
+  }
+
+  #makeCompactor(): Compactor {
+    const { store, clock, timers, codecs, logger, compactionIntervalMs, compactionMapBytes, yieldTurn } = this.#options;
+    return new Compactor({
+      store,
+      clock,
+      timers,
+      codecs,
+      logger,
+      intervalMs: compactionIntervalMs ?? DEFAULT_COMPACTION_INTERVAL_MS,
+      partitions: () => this.#topics.compacted(),
+      yieldTurn,
+      maxMapBytes: compactionMapBytes,
+    });
   }
 
   #enqueueOwn(command: GroupCommand): void {
@@ -354,9 +363,8 @@ export class Shard implements ShardClient {
     };
     switch (command.type) {
       case 'append': {
-        const refusal = this.#storageRefusal() ?? this.#topics.ownedRefusal(command.partition);
-        if (refusal !== null) return resolve(refusal);
-        return this.#partitions.append(command, afterCycle);
+        const refusal = this.#appendRefusal(command.partition);
+        return refusal === null ? this.#partitions.append(command, afterCycle) : resolve(refusal);
       }
       case 'fetch':
         return this.#partitions.fetch(command, resolve, reject);
@@ -372,58 +380,68 @@ export class Shard implements ShardClient {
         return resolve(this.#partitions.describe(command.partitions));
       case 'delete-records': {
         const refusal = this.#commits.failure?.toRefusal() ?? this.#topics.ownedRefusal(command.partition);
-        if (refusal !== null) return resolve(refusal);
-        this.#partitions.deleteRecords(command).then(resolve, reject);
-        return undefined;
+        if (refusal === null) this.#partitions.deleteRecords(command).then(resolve, reject);
+        return refusal === null ? undefined : resolve(refusal);
       }
       case 'topics':
         this.#applyTopics(command).then(() => resolve(null), reject);
         return undefined;
       case 'group': {
         if (this.#commits.failure !== null) return reject(this.#commits.failure);
-        const refusal = this.#exhaustedRefusal(command.command);
-        if (refusal !== null) return resolve(refusal);
-        return this.#groups.execute(command.command, afterCycle);
+        const refusal = exhaustedRefusal(command.command, this.#options.store.capacity());
+        return refusal === null ? this.#groups.execute(command.command, afterCycle) : resolve(refusal);
       }
       case 'watch-member':
         return this.#groups.watch(command, resolve);
       case 'cancel-watch':
         this.#groups.cancelWatch(command.watchId);
         return resolve(null);
+      case 'watch-gate':
+      case 'cancel-gate-watch':
+      case 'describe-gates':
+        return this.#gates.execute(command, afterCycle);
+      case 'trace-event':
+      case 'wait-event':
+      case 'cancel-event-wait':
+        return this.#events.execute(command, afterCycle);
+      case 'watch-held':
+      case 'cancel-held-watch':
+      case 'blocked-keys':
+      case 'list-dead-letters':
+      case 'own-log':
+        return this.#held.execute(command, afterCycle);
+      case 'open-queues':
+      case 'acquire-records':
+      case 'cancel-acquire':
+      case 'settle-records':
+        return this.#queues.execute(command, resolve, reject);
+      case 'schemas':
+        return this.#schemas.execute(command, afterCycle);
       case 'group-offsets':
-        return afterCycle(
-          this.#groups.offsets(command.groupId, command.partitions),
-          this.#groups.cycleOf(command.groupId),
-        );
+      case 'describe-group':
+        return afterCycle(this.#ofGroup(command), this.#groups.cycleOf(command.groupId));
       case 'list-groups':
         return afterCycle(this.#groups.list(), this.#commits.newest);
-      case 'describe-group':
-        return afterCycle(this.#groups.describe(command.groupId), this.#groups.cycleOf(command.groupId));
     }
   }
 
-  /** Why the store takes no batches now; null when it does. */
-  #storageRefusal(): Refusal | null {
-    if (this.#commits.failure !== null) return this.#commits.failure.toRefusal();
-    const capacity = this.#options.store.capacity();
-    if (capacity.state === 'full') return refuse('STORAGE_FULL', capacity.reason);
-    if (capacity.state === 'unavailable') return refuse('STORAGE_UNAVAILABLE', capacity.reason);
-    if (capacity.state === 'offline') return refuse('STORAGE_ERROR', capacity.reason);
-    return null;
+  #ofGroup(command: GroupOffsetsCommand | DescribeGroupCommand): unknown {
+    if (command.type === 'describe-group') return this.#groups.describe(command.groupId);
+    return this.#groups.offsets(command.groupId, command.partitions);
   }
 
-  /** A full disk leaves room for groups. When that is used up too, what a client can repeat is refused; it would wait. */
-  #exhaustedRefusal({ type }: GroupCommand): Refusal | null {
-    if (!REPEATABLE.has(type)) return null;
-    const capacity = this.#options.store.capacity();
-    if (capacity.state === 'unavailable') return refuse('STORAGE_UNAVAILABLE', capacity.reason);
-    return capacity.state === 'full' && capacity.exhausted === true ? refuse('STORAGE_FULL', capacity.reason) : null;
+  #appendRefusal(partition: PartitionKey): Refusal | null {
+    const failed = storageRefusal(this.#commits.failure, this.#options.store.capacity());
+    return failed ?? this.#topics.ownedRefusal(partition);
   }
 
   async #applyTopics(command: TopicsCommand): Promise<void> {
     // Batches that were taken reach the store before their partition may be deleted there.
     this.#commits.flush();
-    const deleted = await this.#topics.apply(command);
+    const applied = this.#topics.apply(command);
+    this.#gates.topicsChanged();
+    this.#held.topicsChanged();
+    const deleted = await applied;
     if (this.#closing || this.#broken !== null) return;
     this.#groups.topicsChanged(deleted);
     this.#commits.flush();
@@ -447,7 +465,7 @@ export class Shard implements ShardClient {
 
   #snapshot(): Snapshot {
     const states = [...this.#partitions.all()].map((partition) => partition.state);
-    return encodeCoreSnapshot(states, this.#groups.snapshot());
+    return encodeCoreSnapshot(states, this.#groups.snapshot(), this.#schemas.snapshot());
   }
 
   #failed(error: NaruError): void {

@@ -15,6 +15,11 @@ export class ConnectedMembers<Session> {
     return before === session ? undefined : before;
   }
 
+  /** Who speaks for the member now. */
+  find(groupId: string, memberId: string): Session | undefined {
+    return this.#sessions.get(memberKey(groupId, memberId));
+  }
+
   /** Whether `session` spoke for the member, for whom nobody speaks now. */
   release(groupId: string, memberId: string, session: Session): boolean {
     const key = memberKey(groupId, memberId);

@@ -2,6 +2,7 @@
 import { partitionKey, splitPartitionKey, type PartitionKey } from '@naru/base';
 import { checkGroupId, NaruError, refuse, type Refusal } from '@naru/protocol';
 import type { GroupDescription, OffsetRange } from '../core/group/index.ts';
+import type { QueueCounts, QueueDescription } from '../core/queue/queue-state.ts';
 import {
   isRefusal,
   type GroupListing,
@@ -9,6 +10,7 @@ import {
   type PartitionStatus,
   type ShardClient,
 } from '../runtime/commands.ts';
+import { describeGates, type GateReport, type WithheldOf } from './group-gates.ts';
 import type { TopicService } from './topics.ts';
 
 export interface GroupOffset {
@@ -23,6 +25,19 @@ export interface GroupOffset {
   readonly lag: number;
   /** Null when nobody holds it. */
   readonly memberId: string | null;
+  /** Null when the group waits for no other there. */
+  readonly gate: GateReport | null;
+  /** Of a parallel topic; else null. */
+  readonly queue: QueueReport | null;
+}
+
+export interface QueueReport extends QueueCounts {
+  /** Those that were never given out among them. */
+  readonly available: number;
+  /** The first that is not finished; null when all are. */
+  readonly oldest: number | null;
+  /** Members that have records. */
+  readonly holders: number;
 }
 
 export interface GroupReport extends GroupDescription {
@@ -39,10 +54,13 @@ export interface OffsetChange {
 export class GroupService {
   readonly #shard: ShardClient;
   readonly #topics: TopicService;
+  readonly #withheldOf: WithheldOf;
 
-  constructor(shard: ShardClient, topics: TopicService) {
+  /** @param withheldOf what members' sessions hold back. Default: not known */
+  constructor(shard: ShardClient, topics: TopicService, withheldOf: WithheldOf = () => null) {
     this.#shard = shard;
     this.#topics = topics;
+    this.#withheldOf = withheldOf;
   }
 
   async list(): Promise<readonly GroupListing[] | Refusal> {
@@ -56,9 +74,13 @@ export class GroupService {
     for (const member of group.members) {
       for (const partition of [...member.assigned, ...member.revoking]) holders.set(partition, member.memberId);
     }
-    const committed = new Map(group.offsets.map((entry) => [entry.partition, entry.committed]));
+    const committed = committedOf(group);
+    const queues = new Map(group.queues.map((queue) => [queue.partition, queue]));
     const partitions = [...new Set([...committed.keys(), ...holders.keys()])];
     const status = await this.#statusOf(partitions);
+    const held = new Map(partitions.map((key) => [key, holders.get(key) ?? null]));
+    const gates = await describeGates(this.#shard, groupId, held, this.#withheldOf);
+    if (isRefusal(gates)) return gates;
     const lags = partitions.flatMap((key): GroupOffset[] => {
       const { topicId, partition } = splitPartitionKey(key);
       const topic = this.#topics.findById(topicId);
@@ -79,6 +101,8 @@ export class GroupService {
           logStartOffset,
           lag,
           memberId: holders.get(key) ?? null,
+          gate: gates.get(key) ?? null,
+          queue: queueReport(queues.get(key), lag, offset?.offset ?? logStartOffset),
         },
       ];
     });
@@ -103,7 +127,7 @@ export class GroupService {
       return refuse('NON_EMPTY_GROUP', message);
     }
     const committed = new Map(
-      isRefusal(group) ? [] : group.offsets.map((entry) => [entry.partition, entry.committed.offset]),
+      isRefusal(group) ? [] : [...committedOf(group)].map(([partition, { offset }]) => [partition, offset]),
     );
     const wanted = this.#partitionsOf(topicNames, [...committed.keys()]);
     if (isRefusal(wanted)) return wanted;
@@ -153,4 +177,22 @@ export class GroupService {
     if (isRefusal(status)) throw NaruError.from(status);
     return new Map(status.map((entry) => [entry.partition, entry]));
   }
+}
+
+/** What is finished of each partition; of a parallel topic where its queue begins. */
+function committedOf({ offsets, queues }: GroupDescription) {
+  const committed = new Map<PartitionKey, { offset: number; finished: readonly OffsetRange[]; metadata: string }>();
+  for (const { partition, committed: found } of offsets) committed.set(partition, found);
+  for (const { partition, startOffset, finishedRanges } of queues) {
+    committed.set(partition, { offset: startOffset, finished: finishedRanges, metadata: '' });
+  }
+  return committed;
+}
+
+/** @param lag all that is not finished @param startOffset the first of it */
+function queueReport(queue: QueueDescription | undefined, lag: number, startOffset: number): QueueReport | null {
+  if (queue === undefined) return null;
+  const { acquired, finished, dying, holders } = queue;
+  const available = Math.max(0, lag - acquired - dying);
+  return { available, acquired, finished, dying, holders, oldest: lag === 0 ? null : startOffset };
 }

@@ -20,6 +20,8 @@ export interface GivenRecord {
   readonly topic: string;
   readonly partition: PartitionKey;
   readonly record: BatchRecord;
+  /** Of parallel topics, and of events that come again: how often it was given. Default: 0. */
+  readonly deliveryCount?: number | undefined;
 }
 
 /** The records of an answer. The first one always fits. */
@@ -30,7 +32,7 @@ export class AnswerSpace {
   readonly #maxBytes: number;
 
   constructor(limits: AnswerLimits) {
-    this.#maxRecords = limits.maxRecords <= 0 ? DEFAULT_POLL_RECORDS : Math.min(limits.maxRecords, MAX_POLL_RECORDS);
+    this.#maxRecords = answerRecords(limits);
     this.#maxBytes = answerBytes(limits);
   }
 
@@ -43,6 +45,10 @@ export class AnswerSpace {
     this.records.push(given);
     this.#bytes += sizeOf(given.record);
   }
+}
+
+export function answerRecords({ maxRecords }: AnswerLimits): number {
+  return maxRecords <= 0 ? DEFAULT_POLL_RECORDS : Math.min(maxRecords, MAX_POLL_RECORDS);
 }
 
 export function answerBytes({ maxBytes }: AnswerLimits): number {

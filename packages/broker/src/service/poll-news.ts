@@ -4,7 +4,7 @@
  */
 import type { PartitionKey } from '@naru/base';
 import type { Refusal } from '@naru/protocol';
-import type { AssignedPartition } from './subscriber-session.ts';
+import type { AssignedPartition } from './session-events.ts';
 
 export interface Revocation {
   readonly topic: string;

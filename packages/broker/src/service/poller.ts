@@ -8,7 +8,7 @@
  * just now is asked for again after a wait, while the others go on; one that cannot be read at all is left out until moved.
  */
 import type { Clock, PartitionKey, Timers } from '@naru/base';
-import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import { isNaruError, NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   isRefusal,
   type FetchedPartition,
@@ -16,6 +16,7 @@ import {
   type OffsetPosition,
   type ShardClient,
 } from '../runtime/commands.ts';
+import type { AcquiredPartition } from '../runtime/queue-commands.ts';
 import { newFetchId } from './long-poll.ts';
 
 /** Polls of one subscriber that wait. */
@@ -23,6 +24,8 @@ export const MAX_WAITING_POLLS = 8;
 export const MAX_POLL_WAIT_MS = 5 * 60_000;
 export const DEFAULT_POLL_BYTES = 1024 * 1024;
 export const MAX_POLL_BYTES = 16 * 1024 * 1024;
+/** Of a partition with a gate. */
+const GATED_FETCH_BYTES = 256 * 1024;
 /** First and longest wait before a partition that cannot be read just now is asked for again. */
 export const FIRST_RETRY_MS = 50;
 export const MAX_RETRY_MS = 1_000;
@@ -31,10 +34,53 @@ export interface PolledPartition {
   readonly partition: PartitionKey;
   readonly batches: readonly Uint8Array[];
   readonly highWatermark: number;
+  /** Offsets that are left out for now, ascending: see {@link ReadingGate}. Absent for none. */
+  readonly withheld?: readonly number[] | undefined;
+}
+
+/** Holds records back from a subscriber. Told of every move of a position, so that it knows which ones were given. */
+export interface ReadingGate {
+  /** Reading waits at this offset and beyond; Infinity where nothing is held back. */
+  limitOf(partition: PartitionKey): number;
+  /** What of a fetch is given; the position is `nextOffset` after it. @throws NaruError for a batch that cannot be read */
+  pass(fetched: GatedFetch): PassedFetch;
+  /** The position was moved: nothing that was read before is of interest any more. */
+  moved(partition: PartitionKey): void;
+  /** What was read from `offset` on is read again. */
+  movedBack(partition: PartitionKey, offset: number): void;
+  removed(partition: PartitionKey): void;
+}
+
+export interface GatedFetch {
+  readonly partition: PartitionKey;
+  /** Where it begins: the first batch may begin before. */
+  readonly offset: number;
+  readonly batches: readonly Uint8Array[];
+  readonly nextOffset: number;
+}
+
+export type PassedFetch = Pick<PolledPartition, 'batches' | 'withheld'> & { readonly nextOffset: number };
+
+/** Gives single records of parallel topics, which have no position. */
+export interface AcquiredSource {
+  /** Asks for records, unless that is under way: what came before is in {@link take}. */
+  ask(maxBytes: number, maxRecords: number, maxWaitMs: number): void;
+  readonly isAsking: boolean;
+  readonly hasSome: boolean;
+  /** What has come. */
+  take(): readonly AcquiredPartition[];
+  /** No poll waits any more. */
+  rest(): void;
 }
 
 export type PollerEvent =
-  | { readonly type: 'records'; readonly pollId: number; readonly partitions: readonly PolledPartition[] }
+  | {
+      readonly type: 'records';
+      readonly pollId: number;
+      readonly partitions: readonly PolledPartition[];
+      /** Of parallel topics. */
+      readonly acquired?: readonly AcquiredPartition[] | undefined;
+    }
   | { readonly type: 'position-reset'; readonly partition: PartitionKey; readonly from: number; readonly to: number }
   | { readonly type: 'partition-failed'; readonly partition: PartitionKey; readonly refusal: Refusal };
 
@@ -50,9 +96,17 @@ interface Position {
   retryMs: number;
 }
 
+/** Of one partition, with the position that it was read for. */
+interface Taken {
+  readonly position: Position;
+  readonly polled: PolledPartition;
+}
+
 interface Poll {
   readonly pollId: number;
   readonly maxBytes: number;
+  /** Of parallel topics; 0 for the default. */
+  readonly maxRecords: number;
   readonly deadlineMs: number;
 }
 
@@ -67,6 +121,10 @@ export interface PollerOptions {
   readonly room: () => Promise<void> | null;
   /** The poller stops after it. */
   readonly fail: (error: unknown) => void;
+  /** Default: everything is given. */
+  readonly gate?: ReadingGate | undefined;
+  /** Whoever brings it calls {@link Poller.acquired} when something came, or nothing will. Default: none. */
+  readonly queues?: AcquiredSource | undefined;
 }
 
 export class Poller {
@@ -79,6 +137,10 @@ export class Poller {
   #fetchId: number | null = null;
   /** Ends the wait of a poll that has nothing to read from. */
   #wake: (() => void) | null = null;
+  /** For those who wait for a poll. */
+  #asked: PromiseWithResolvers<void> | null = null;
+  /** The first poll is to be answered at once. */
+  #interrupted = false;
 
   constructor(options: PollerOptions) {
     this.#options = options;
@@ -88,12 +150,58 @@ export class Poller {
     return [...this.#positions.keys()];
   }
 
+  /** The offset that is read next; null for a partition that is not read. */
+  positionOf(partition: PartitionKey): number | null {
+    return this.#positions.get(partition)?.offset ?? null;
+  }
+
   has(partition: PartitionKey): boolean {
     return this.#positions.has(partition);
   }
 
+  isPaused(partition: PartitionKey): boolean {
+    return this.#positions.get(partition)?.paused === true;
+  }
+
+  /** The gate lets more through. */
+  gateOpened(): void {
+    this.#changed();
+  }
+
+  /** Records of parallel topics have come, or will not come. */
+  acquired(): void {
+    this.#changed();
+  }
+
+  /** Null when a poll waits; else resolves when one comes, or when there will be none. */
+  asked(): Promise<void> | null {
+    if (this.#polls.length > 0 || this.#closed) return null;
+    this.#asked ??= Promise.withResolvers<void>();
+    return this.#asked.promise;
+  }
+
+  /** Answers the poll that waits at once, with what there is: the subscriber got something else. */
+  interrupt(): void {
+    if (this.#polls.length === 0) return;
+    this.#interrupted = true;
+    this.#changed();
+  }
+
+  #noteAsked(): void {
+    this.#asked?.resolve();
+    this.#asked = null;
+  }
+
+  /** Reads a partition again from `offset` on, in its turn after the others. */
+  moveBack(partition: PartitionKey, offset: number): void {
+    if (!this.#positions.delete(partition)) return;
+    this.#options.gate?.movedBack(partition, offset);
+    this.place(partition, offset);
+  }
+
   /** Begins to read a partition, or moves its position. */
   place(partition: PartitionKey, offset: number): void {
+    if (this.#positions.has(partition)) this.#options.gate?.moved(partition);
     const paused = this.#positions.get(partition)?.paused ?? false;
     const generation = this.#nextGeneration++;
     this.#positions.set(partition, { offset, generation, paused, failed: false, notBeforeMs: 0, retryMs: 0 });
@@ -101,6 +209,7 @@ export class Poller {
   }
 
   remove(partition: PartitionKey): void {
+    this.#options.gate?.removed(partition);
     if (this.#positions.delete(partition)) this.#changed();
   }
 
@@ -117,7 +226,7 @@ export class Poller {
     this.#changed();
   }
 
-  poll(pollId: number, maxBytes: number, maxWaitMs: number): Refusal | null {
+  poll(pollId: number, maxBytes: number, maxWaitMs: number, maxRecords = 0): Refusal | null {
     if (this.#closed) return null;
     if (this.#polls.length >= MAX_WAITING_POLLS) {
       return refuse(
@@ -127,7 +236,8 @@ export class Poller {
     }
     const deadlineMs = this.#options.clock.monotonicMs() + Math.min(Math.max(0, maxWaitMs), MAX_POLL_WAIT_MS);
     const bytes = maxBytes <= 0 ? DEFAULT_POLL_BYTES : Math.min(maxBytes, MAX_POLL_BYTES);
-    this.#polls.push({ pollId, maxBytes: bytes, deadlineMs });
+    this.#polls.push({ pollId, maxBytes: bytes, maxRecords, deadlineMs });
+    this.#noteAsked();
     if (!this.#running) {
       this.#running = true;
       this.#run().catch(this.#options.fail);
@@ -137,6 +247,7 @@ export class Poller {
 
   close(): void {
     this.#closed = true;
+    this.#noteAsked();
     this.#polls.length = 0;
     this.#positions.clear();
     this.#changed();
@@ -157,10 +268,17 @@ export class Poller {
     try {
       for (let poll = this.#polls[0]; poll !== undefined; poll = this.#polls[0]) {
         for (let room = this.#options.room(); room !== null && !this.#closed; room = this.#options.room()) await room;
-        const partitions = await this.#answer(poll);
+        const taken = await this.#answer(poll);
         if (this.#closed) return;
         this.#polls.shift();
-        this.#options.emit({ type: 'records', pollId: poll.pollId, partitions });
+        this.#interrupted = false;
+        // One that was moved or taken away in the last moment takes nothing of it.
+        const current = taken.filter(({ position, polled }) => this.#positions.get(polled.partition) === position);
+        const partitions = current.map(({ polled }) => polled);
+        const acquired = this.#options.queues?.take() ?? [];
+        this.#options.queues?.rest();
+        const records = { type: 'records', pollId: poll.pollId, partitions } as const;
+        this.#options.emit(acquired.length === 0 ? records : { ...records, acquired });
       }
     } finally {
       // Here, not in a promise of the caller: a poll that comes in between would be answered by nobody.
@@ -168,32 +286,54 @@ export class Poller {
     }
   }
 
-  async #answer(poll: Poll): Promise<PolledPartition[]> {
-    for (;;) {
+  async #answer(poll: Poll): Promise<Taken[]> {
+    const { queues } = this.#options;
+    for (let isFirst = true; ; isFirst = false) {
       const nowMs = this.#options.clock.monotonicMs();
-      const wanted = [...this.#positions].filter(([, position]) => !position.paused && !position.failed);
+      if (queues?.hasSome === true) return [];
+      const isOver = poll.deadlineMs <= nowMs || this.#closed || this.#interrupted;
+      if (isOver && queues?.isAsking === true && !isFirst) {
+        if (this.#closed) return [];
+        if (this.#interrupted) queues.rest();
+        // It comes soon, and may bring something.
+        await this.#waitForChange(MAX_POLL_WAIT_MS);
+        continue;
+      }
+      if (isFirst || !isOver) queues?.ask(poll.maxBytes, poll.maxRecords, Math.max(0, poll.deadlineMs - nowMs));
+      const wanted = [...this.#positions].filter(([partition, position]) => this.#isWanted(partition, position));
       const active = wanted.filter(([, { notBeforeMs }]) => notBeforeMs <= nowMs);
       let untilMs = poll.deadlineMs;
       for (const [, { notBeforeMs }] of wanted) if (notBeforeMs > nowMs) untilMs = Math.min(untilMs, notBeforeMs);
       if (active.length === 0) {
-        if (poll.deadlineMs <= nowMs || this.#closed) return [];
-        await this.#waitForChange(untilMs - nowMs);
+        if (isOver && queues?.isAsking !== true) return [];
+        await this.#waitForChange(Math.max(0, untilMs - nowMs));
         continue;
       }
       const taken = await this.#fetch(poll, active, Math.max(0, untilMs - nowMs));
-      if (taken.length > 0 || this.#closed || this.#options.clock.monotonicMs() >= poll.deadlineMs) return taken;
+      if (taken.length > 0 || (this.#isOver(poll) && queues?.isAsking !== true)) return taken;
     }
   }
 
-  async #fetch(poll: Poll, active: [PartitionKey, Position][], maxWaitMs: number): Promise<PolledPartition[]> {
+  #isOver({ deadlineMs }: Poll): boolean {
+    return this.#closed || this.#interrupted || this.#options.clock.monotonicMs() >= deadlineMs;
+  }
+
+  #isWanted(partition: PartitionKey, { paused, failed, offset }: Position): boolean {
+    const { gate } = this.#options;
+    return !paused && !failed && (gate === undefined || offset < gate.limitOf(partition));
+  }
+
+  async #fetch(poll: Poll, active: [PartitionKey, Position][], maxWaitMs: number): Promise<Taken[]> {
     const fetchId = newFetchId();
     this.#fetchId = fetchId;
-    const asked = new Map(active.map(([partition, { offset, generation }]) => [partition, { offset, generation }]));
+    const asked = new Map(active.map(([partition, { generation }]) => [partition, { generation }]));
     const reply: FetchReply | Refusal = await this.#options.shard
       .submit({
         type: 'fetch',
         fetchId,
-        partitions: active.map(([partition, { offset }]) => ({ partition, offset, maxBytes: poll.maxBytes })),
+        partitions: active.map(([partition, { offset }]) => {
+          return { partition, offset, maxBytes: Math.min(poll.maxBytes, this.#maxBytesOf(partition)) };
+        }),
         minBytes: 1,
         maxBytes: poll.maxBytes,
         maxWaitMs,
@@ -202,22 +342,52 @@ export class Poller {
         this.#fetchId = null;
       });
     if (isRefusal(reply)) return [];
-    const taken: PolledPartition[] = [];
+    const current = (partition: PartitionKey): Position | undefined => {
+      const position = this.#positions.get(partition);
+      return position?.generation === asked.get(partition)?.generation ? position : undefined;
+    };
     for (const fetched of reply.partitions) {
-      const position = this.#positions.get(fetched.partition);
-      if (position === undefined || position.generation !== asked.get(fetched.partition)?.generation) continue;
-      if (fetched.refusal !== null) {
-        await this.#refused(fetched, position, fetched.refusal);
-        continue;
-      }
-      position.offset = fetched.nextOffset;
+      const position = current(fetched.partition);
+      if (position !== undefined && fetched.refusal !== null) await this.#refused(fetched, position, fetched.refusal);
+    }
+    const taken: Taken[] = [];
+    for (const fetched of reply.partitions) {
+      const position = current(fetched.partition);
+      if (position === undefined || fetched.refusal !== null) continue;
+      const passed = this.#pass(fetched, position);
+      if (passed === null) continue;
+      position.offset = passed.nextOffset;
       position.retryMs = 0;
       // Those that were served go to the end of the line.
       this.#positions.delete(fetched.partition);
       this.#positions.set(fetched.partition, position);
-      taken.push({ partition: fetched.partition, batches: fetched.batches, highWatermark: fetched.highWatermark });
+      const { batches, withheld } = passed;
+      if (batches.length === 0 && withheld === undefined) continue;
+      const { partition, highWatermark } = fetched;
+      const polled = { partition, batches, highWatermark, ...(withheld === undefined ? {} : { withheld }) };
+      taken.push({ position, polled });
     }
     return taken;
+  }
+
+  /** Of what is read beyond the gate nothing is used. */
+  #maxBytesOf(partition: PartitionKey): number {
+    const { gate } = this.#options;
+    return gate === undefined || gate.limitOf(partition) === Infinity ? MAX_POLL_BYTES : GATED_FETCH_BYTES;
+  }
+
+  /** What of a fetch is given; null when it cannot be read. */
+  #pass(fetched: FetchedPartition, position: Position): PassedFetch | null {
+    const { gate } = this.#options;
+    if (gate === undefined) return fetched;
+    const { partition, batches, nextOffset } = fetched;
+    try {
+      return gate.pass({ partition, offset: position.offset, batches, nextOffset });
+    } catch (error) {
+      if (!isNaruError(error)) throw error;
+      this.#unreadable(partition, position, error.toRefusal());
+      return null;
+    }
   }
 
   async #refused(fetched: FetchedPartition, position: Position, refusal: Refusal): Promise<void> {
@@ -229,6 +399,7 @@ export class Poller {
       if (this.#positions.get(partition)?.generation !== generation) return;
       if (isRefusal(found)) return this.#unreadable(partition, position, found);
       position.offset = found.offset;
+      this.#options.gate?.moved(partition);
       this.#options.emit({ type: 'position-reset', partition, from, to: found.offset });
       return;
     }

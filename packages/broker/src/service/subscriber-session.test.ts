@@ -1,12 +1,16 @@
 /** What of a session cannot be seen through the door: two things at the same moment. */
 import { partitionKey } from '@naru/base';
+import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { VirtualClock } from '@naru/testkit';
 import { expect, it } from 'vitest';
 import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-registry.ts';
 import type { Command, ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
+import { ByteBudget } from './byte-budget.ts';
+import { MAX_COPYING_BYTES } from './commit-outcomes.ts';
 import { ConnectedMembers } from './connected-members.ts';
-import { SubscriberSession, type JoinRequest, type SessionEvent } from './subscriber-session.ts';
+import type { JoinRequest, SessionEvent } from './session-events.ts';
+import { SubscriberSession } from './subscriber-session.ts';
 
 const TOPIC: TopicMetadata = {
   name: 'orders',
@@ -51,6 +55,8 @@ function create(request: JoinRequest, members = new ConnectedMembers<SubscriberS
     emit: (event) => void events.push(event),
     room: () => null,
     members,
+    copying: new ByteBudget(MAX_COPYING_BYTES),
+    codecs: nodeCompressionCodecs,
     defaultMaxPollIntervalMs: 60_000,
   });
   const setPartitions = (partitionCount: number): void => {

@@ -6,19 +6,25 @@
  *
  * Invariants: a partition is read only between `assigned` and `revoked` or `released`; after `ended` nothing is said.
  */
-import { partitionKey, splitPartitionKey, type Clock, type PartitionKey, type Timers } from '@naru/base';
-import { checkGroupId, isNaruError, NaruError, refuse, type Refusal } from '@naru/protocol';
-import type { GroupCommand, GroupReplies, MemberView, OffsetRange } from '../core/group/index.ts';
-import {
-  isRefusal,
-  type GroupCommandEnvelope,
-  type OffsetPosition,
-  type PartitionOffset,
-  type ShardClient,
-} from '../runtime/commands.ts';
+import { partitionKey, type Clock, type PartitionKey, type Timers } from '@naru/base';
+import { checkGroupId, isNaruError, NaruError, refuse } from '@naru/protocol';
+import type { CompressionCodecs } from '@naru/protocol/batch';
+import type { GroupCommand, GroupReplies, MemberView } from '../core/group/index.ts';
+import type { PartitionSettlement } from '../core/queue/queue-commands.ts';
+import { isRefusal, type GroupCommandEnvelope, type OffsetPosition, type ShardClient } from '../runtime/commands.ts';
+import type { AcquiredPartition } from '../runtime/queue-commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
+import { assignedPartitions } from './assigned-partitions.ts';
+import { claimIds } from './claims.ts';
+import { MemberCommits, type MemberCommitsOptions } from './commit-outcomes.ts';
 import type { ConnectedMembers } from './connected-members.ts';
+import type { GatedReading, LateEvents, WithheldStatus } from './gated-reading.ts';
+import { HeldFeed, MAX_TOLD_KEYS, type BlockedKeys } from './held-feed.ts';
 import { MAX_POLL_WAIT_MS, Poller, type PollerEvent } from './poller.ts';
+import { settleRecords } from './queue-settlements.ts';
+import { SessionQueues } from './session-queues.ts';
+import type { AssignedPartition, JoinRequest, PartitionCommit, SessionEvent } from './session-events.ts';
+import { isGated, sessionGates } from './session-gates.ts';
 
 /** Of one subscription. */
 const MAX_TOPICS = 1_000;
@@ -27,77 +33,19 @@ const WATCH_MS = 60_000;
 /** How long a member whose connection broke keeps its partitions, unless its session time-out is shorter. */
 export const DISCONNECT_GRACE_MS = 5_000;
 
-export interface JoinRequest {
-  /** Empty: a reader without a group. */
-  readonly groupId: string;
-  readonly memberId: string;
-  readonly memberEpoch: number;
-  readonly instanceId: string | null;
-  readonly topics: readonly string[];
-  readonly clientId: string;
-  readonly clientHost: string;
-  readonly sessionTimeoutMs: number;
-  readonly maxPollIntervalMs: number;
-  /** Where to begin without a committed offset; null refuses with NO_OFFSET. */
-  readonly start: OffsetPosition | null;
-  /** What a member that goes on holds, with the offset that it reads next. */
-  readonly owned: readonly { readonly partition: PartitionKey; readonly nextOffset: number }[];
-}
-
-export interface AssignedPartition {
-  readonly topic: string;
-  readonly partition: PartitionKey;
-  readonly position: number;
-  readonly committedOffset: number | null;
-  readonly finished: readonly OffsetRange[];
-  readonly metadata: string;
-  readonly highWatermark: number;
-}
-
-export interface PartitionCommit {
-  readonly partition: PartitionKey;
-  readonly offset: number;
-  /** Null keeps what the group knows. */
-  readonly finished: readonly OffsetRange[] | null;
-  readonly metadata: string;
-}
-
-export interface CommitOutcome {
-  readonly partition: PartitionKey;
-  readonly refusal: Refusal;
-}
-
-export type SessionEvent =
-  | PollerEvent
-  | {
-      readonly type: 'joined';
-      readonly memberId: string;
-      readonly memberEpoch: number;
-      readonly heartbeatIntervalMs: number;
-      readonly sessionTimeoutMs: number;
-    }
-  | { readonly type: 'assigned'; readonly memberEpoch: number; readonly partitions: readonly AssignedPartition[] }
-  | {
-      readonly type: 'revoked';
-      readonly memberEpoch: number;
-      readonly partitions: readonly PartitionKey[];
-      readonly lost: boolean;
-    }
-  | { readonly type: 'committed'; readonly commitId: number; readonly errors: readonly CommitOutcome[] }
-  | { readonly type: 'left' }
-  /** The conversation is over; null after a leave. */
-  | { readonly type: 'ended'; readonly error: NaruError | null };
-
 export interface SubscriberSessionOptions {
   readonly shard: ShardClient;
   readonly follower: MetadataFollower;
   readonly clock: Clock;
   readonly timers: Timers;
+  readonly codecs: CompressionCodecs;
   readonly emit: (event: SessionEvent) => void;
   /** Null when the subscriber takes more records now; else resolves when to look again. */
   readonly room: () => Promise<void> | null;
   /** Shared by all sessions. */
   readonly members: ConnectedMembers<SubscriberSession>;
+  /** Shared by all sessions of the broker. */
+  readonly copying: MemberCommitsOptions['copying'];
   /** Of members that do not say; what the group machine takes too. */
   readonly defaultMaxPollIntervalMs: number;
 }
@@ -110,6 +58,13 @@ export class SubscriberSession {
   readonly #options: SubscriberSessionOptions;
   readonly #request: JoinRequest;
   readonly #poller: Poller;
+  /** Null for a reader. */
+  readonly #gates: GatedReading | null;
+  /** Null for a reader. */
+  readonly #held: HeldFeed | null;
+  readonly #commits: MemberCommits;
+  /** Null for a reader. */
+  readonly #queues: SessionQueues | null;
   /** What the subscriber was last told. */
   #view: MemberView = NOTHING;
   /** Partitions that it was asked to give up. */
@@ -126,15 +81,42 @@ export class SubscriberSession {
   constructor(request: JoinRequest, options: SubscriberSessionOptions) {
     this.#request = request;
     this.#options = options;
+    const fail = (error: unknown): void => this.#end(error);
+    this.#gates = sessionGates({
+      ...options,
+      groupId: request.groupId,
+      poller: () => this.#poller,
+      emit: (event) => this.#emit(event),
+      fail,
+    });
+    const { groupId, memberId } = request;
+    const emit = (event: SessionEvent): void => this.#emit(event);
+    this.#held = groupId === '' ? null : new HeldFeed({ ...options, groupId, emit, fail });
+    this.#commits = new MemberCommits({
+      ...options,
+      groupId,
+      memberId,
+      isGiven: (partition, offset) => this.#held?.isGiven(partition, offset) === true,
+      onCommitted: (commit, blocked) => this.#held?.committed(commit, blocked),
+    });
+    this.#queues =
+      groupId === ''
+        ? null
+        : new SessionQueues({
+            ...options,
+            ...request,
+            memberEpoch: () => this.memberEpoch,
+            emit,
+            answered: () => this.#poller.acquired(),
+            fail,
+          });
     this.#poller = new Poller({
       ...options,
       start: request.start,
-      emit: (event) => {
-        this.#emit(event);
-        // A subscriber that waited for records got on: the time for handling them begins now.
-        if (event.type === 'records') this.#touch('progress');
-      },
-      fail: (error) => this.#end(error),
+      gate: this.#gates ?? undefined,
+      queues: this.#queues ?? undefined,
+      emit: (event) => this.#polled(event),
+      fail,
     });
   }
 
@@ -149,11 +131,12 @@ export class SubscriberSession {
     }
   }
 
-  poll(pollId: number, maxBytes: number, maxWaitMs: number): void {
+  /** @param maxRecords of parallel topics; 0 for the default */
+  poll(pollId: number, maxBytes: number, maxWaitMs: number, maxRecords = 0): void {
     // Whoever waits here is not stuck, so that its poll interval may not end meanwhile: it is told to ask again before.
     const intervalMs = this.#request.maxPollIntervalMs || this.#options.defaultMaxPollIntervalMs;
     const longestMs = this.#request.groupId === '' ? MAX_POLL_WAIT_MS : Math.floor(intervalMs / 2);
-    const refusal = this.#poller.poll(pollId, maxBytes, Math.min(maxWaitMs, longestMs));
+    const refusal = this.#poller.poll(pollId, maxBytes, Math.min(maxWaitMs, longestMs), maxRecords);
     if (refusal !== null) this.#end(NaruError.from(refusal));
     this.#touch('progress');
   }
@@ -166,15 +149,31 @@ export class SubscriberSession {
     return this.#view.memberEpoch;
   }
 
+  /** The offset that is read next; null when the partition is not the subscriber's to read. */
+  positionOf(partition: PartitionKey): number | null {
+    return this.#poller.positionOf(partition);
+  }
+
   /** Reads a partition from `offset` on, in its turn after the others. Without effect once it was taken away. */
   moveTo(partition: PartitionKey, offset: number): void {
-    if (!this.#poller.has(partition)) return;
-    this.#poller.remove(partition);
-    this.#poller.place(partition, offset);
+    this.#poller.moveBack(partition, offset);
+  }
+
+  /** Events that were given late did not arrive. Those at or above where the partition is read again come by themselves. */
+  putBack(partition: PartitionKey, events: LateEvents['events']): void {
+    this.#gates?.putBack(partition, events);
+  }
+
+  /** What is held back from the subscriber; null for a partition without a gate. */
+  withheldOf(partition: PartitionKey): WithheldStatus | null {
+    return this.#gates?.status(partition) ?? null;
   }
 
   pause(partitions: readonly PartitionKey[]): void {
-    this.#poller.pause(new Set(partitions));
+    const paused = new Set(partitions);
+    this.#poller.pause(paused);
+    this.#queues?.pause(paused);
+    this.#gates?.resumed();
   }
 
   async seek(partition: PartitionKey, position: OffsetPosition): Promise<void> {
@@ -185,7 +184,7 @@ export class SubscriberSession {
   }
 
   async commit(commitId: number, commits: readonly PartitionCommit[]): Promise<void> {
-    const { groupId, memberId } = this.#request;
+    const { groupId } = this.#request;
     if (groupId === '') {
       const refusal = refuse('INVALID_REQUEST', 'a reader without a group cannot commit');
       this.#emit({ type: 'committed', commitId, errors: commits.map(({ partition }) => ({ partition, refusal })) });
@@ -193,30 +192,45 @@ export class SubscriberSession {
     }
     if (this.#ended) return;
     this.#touch('progress');
-    const reply = await this.#options.shard.submit({
-      type: 'group',
-      command: {
-        type: 'commit',
-        groupId,
-        memberId,
-        memberEpoch: this.#view.memberEpoch,
-        offsets: commits.map((commit) => ({ ...commit, leaderEpoch: -1, endOffset: null })),
-      },
-    });
-    const errors = isRefusal(reply)
-      ? commits.map(({ partition }) => ({ partition, refusal: reply }))
-      : reply.results.flatMap(({ partition, refusal }) => (refusal === null ? [] : [{ partition, refusal }]));
+    const errors = await this.#commits.commit(this.#view.memberEpoch, commits);
     this.#emit({ type: 'committed', commitId, errors });
+  }
+
+  /** What became of records of parallel topics that the subscriber was given. */
+  async settle(settleId: number, partitions: readonly PartitionSettlement[]): Promise<void> {
+    const { groupId, memberId } = this.#request;
+    if (this.#ended) return;
+    this.#touch('progress');
+    const refused = await settleRecords(this.#options.shard, { groupId, memberId, partitions });
+    this.#emit({ type: 'settled', settleId, refused });
+  }
+
+  /** Records of parallel topics that were to be given and could not be told. */
+  undelivered(acquired: readonly AcquiredPartition[]): void {
+    this.#queues?.giveBack(acquired);
+  }
+
+  /** Claims events by their own ids: who may handle them. */
+  async claim(claimId: number, ids: readonly string[], leaseMs: number): Promise<void> {
+    const { groupId, memberId } = this.#request;
+    if (this.#ended) return;
+    const { memberEpoch } = this.#view;
+    const reply = await claimIds(this.#options.shard, { groupId, memberId, memberEpoch, ids, leaseMs });
+    const told = isRefusal(reply) ? { results: [], forgotten: 0, refusal: reply } : { ...reply, refusal: null };
+    this.#emit({ type: 'claimed', claimId, ...told });
   }
 
   /** The subscriber gave up partitions that it was asked for. */
   async released(partitions: readonly PartitionKey[]): Promise<void> {
+    // What it committed before is still fenced by what it holds.
+    const { memberEpoch } = this.#view;
+    await this.#commits.settled()?.catch(() => {});
     for (const partition of partitions) {
       if (!this.#revoking.delete(partition)) continue;
       this.#poller.remove(partition);
+      this.#held?.remove(partition);
     }
     const { groupId, memberId } = this.#request;
-    const { memberEpoch } = this.#view;
     await this.#group({ type: 'heartbeat', groupId, memberId, memberEpoch, owned: null, released: partitions });
   }
 
@@ -224,6 +238,7 @@ export class SubscriberSession {
     const { groupId, memberId, instanceId } = this.#request;
     if (groupId !== '') {
       this.#stopWatching();
+      await this.#commits.settled()?.catch(() => {});
       const reply = await this.#options.shard.submit({
         type: 'group',
         command: { type: 'leave', groupId, memberId, memberEpoch: instanceId === null ? -1 : -2 },
@@ -296,10 +311,45 @@ export class SubscriberSession {
     // The connection broke before the answer.
     if (this.#ended) return this.#letGo();
     this.#emit({ type: 'joined', memberId: member.memberId, memberEpoch, heartbeatIntervalMs, sessionTimeoutMs });
-    if (member.memberEpoch > 0)
-      for (const { partition, nextOffset } of owned) this.#poller.place(partition, nextOffset);
+    if (member.memberEpoch > 0) this.#goOn(owned, memberEpoch, new Set(assigned));
+    this.#stopListening = this.#options.follower.onTopicsChanged(() => {
+      this.#followGates();
+      this.#queues?.follow().catch((error: unknown) => this.#end(error));
+    });
     await this.#apply({ memberEpoch, assigned, revoking });
+    await this.#queues?.follow();
     this.#watch().catch((error: unknown) => this.#end(error));
+  }
+
+  /** Reads on where the member was; but what was held back there is not known any more, so that is begun anew from the commit. */
+  #goOn(owned: JoinRequest['owned'], memberEpoch: number, assigned: ReadonlySet<PartitionKey>): void {
+    const { groupId } = this.#request;
+    const anew: PartitionKey[] = [];
+    for (const { partition, nextOffset } of owned) {
+      if (assigned.has(partition) && isGated(partition, groupId, this.#options.follower)) anew.push(partition);
+      else {
+        this.#poller.place(partition, nextOffset);
+        this.#held?.add(partition);
+      }
+    }
+    if (anew.length > 0) this.#emit({ type: 'revoked', memberEpoch, partitions: anew, lost: true });
+  }
+
+  /** Partitions may have a gate now that had none before. */
+  #followGates(): void {
+    for (const partition of this.#poller.partitions()) {
+      if (isGated(partition, this.#request.groupId, this.#options.follower)) this.#gates?.add(partition);
+    }
+  }
+
+  #polled(event: PollerEvent): void {
+    this.#emit(event);
+    if (event.type !== 'records') return;
+    for (const { partition, withheld } of event.partitions) {
+      if (withheld !== undefined) this.#gates?.told(partition, withheld);
+    }
+    // A subscriber that waited for records got on: the time for handling them begins now.
+    this.#touch('progress');
   }
 
   async #watch(): Promise<void> {
@@ -335,12 +385,14 @@ export class SubscriberSession {
       if (revoking.has(partition)) revoked.push(partition);
       else lost.push(partition);
     }
+    for (const partition of revoked) this.#held?.leave(partition);
     for (const partition of this.#revoking) {
       if (revoking.has(partition)) continue;
       this.#revoking.delete(partition);
       if (!assigned.has(partition)) lost.push(partition);
     }
     for (const partition of revoked) this.#revoking.add(partition);
+    for (const partition of lost) this.#held?.remove(partition);
     if (lost.length > 0) this.#emit({ type: 'revoked', memberEpoch, partitions: lost, lost: true });
     if (revoked.length > 0) this.#emit({ type: 'revoked', memberEpoch, partitions: revoked, lost: false });
     const added = view.assigned.filter((partition) => !this.#poller.has(partition));
@@ -349,51 +401,18 @@ export class SubscriberSession {
 
   async #assign(memberEpoch: number, added: readonly PartitionKey[]): Promise<void> {
     const { groupId } = this.#request;
-    const { shard } = this.#options;
-    let committed: readonly PartitionOffset[] = added.map((partition) => ({ partition, committed: null }));
-    if (groupId !== '') {
-      const reply = await shard.submit({ type: 'group-offsets', groupId, partitions: added });
-      if (isRefusal(reply)) throw NaruError.from(reply);
-      committed = reply;
-    }
-    const status = await shard.submit({ type: 'describe-partitions', partitions: added });
-    if (isRefusal(status)) throw NaruError.from(status);
-    const statusOf = new Map(status.map((entry) => [entry.partition, entry]));
-    const partitions: AssignedPartition[] = [];
-    for (const offset of committed) {
-      const topic = this.#options.follower.registry.byId(splitPartitionKey(offset.partition).topicId);
-      const position = await this.#startOf(offset);
-      if (topic === undefined || position === null) continue;
-      partitions.push({
-        topic: topic.name,
-        partition: offset.partition,
-        position,
-        committedOffset: offset.committed?.offset ?? null,
-        finished: offset.committed?.finished ?? [],
-        metadata: offset.committed?.metadata ?? '',
-        highWatermark: statusOf.get(offset.partition)?.highWatermark ?? position,
-      });
-    }
+    const partitions = await assignedPartitions({ ...this.#options, request: this.#request }, added);
+    const blocked = await this.#held?.blockedKeys(added);
     if (this.#ended) return;
     // Told first, so that no record comes before its assignment.
-    this.#emit({ type: 'assigned', memberEpoch, partitions });
-    for (const { partition, position } of partitions) this.#poller.place(partition, position);
-  }
-
-  /** Null when the partition is gone. */
-  async #startOf({ partition, committed }: PartitionOffset): Promise<number | null> {
-    if (committed !== null) return committed.offset;
-    const { start, groupId } = this.#request;
-    if (start === null) {
-      throw new NaruError(
-        'NO_OFFSET',
-        `group ${JSON.stringify(groupId)} has no committed offset for ${partition}, and no start position was given`,
-      );
+    this.#emit({ type: 'assigned', memberEpoch, partitions: partitions.map((told) => withKeys(told, blocked)) });
+    for (const { partition, position, finished, committedOffset } of partitions) {
+      if (committedOffset === null) this.#commits.noteBegan(partition, position);
+      this.#held?.add(partition, blocked?.get(partition));
+      this.#gates?.noteFinished(partition, finished);
+      if (isGated(partition, groupId, this.#options.follower)) this.#gates?.add(partition);
+      this.#poller.place(partition, position);
     }
-    const found = await this.#options.shard.submit({ type: 'find-offset', partition, position: start });
-    if (!isRefusal(found)) return found.offset;
-    if (found.code === 'UNKNOWN_TOPIC_OR_PARTITION') return null;
-    throw NaruError.from(found);
   }
 
   async #group<C extends GroupCommand>(command: C): Promise<GroupReplies[C['type']]> {
@@ -432,6 +451,10 @@ export class SubscriberSession {
     this.#stopWatching();
     this.#stopListening?.();
     this.#poller.close();
+    this.#commits.close();
+    this.#queues?.close();
+    this.#held?.close();
+    this.#gates?.close();
     this.#letGo();
   }
 
@@ -457,4 +480,9 @@ export class SubscriberSession {
     this.#watchId = null;
     this.#options.shard.submit({ type: 'cancel-watch', watchId }).catch(() => {});
   }
+}
+
+function withKeys(assigned: AssignedPartition, blocked: ReadonlyMap<PartitionKey, BlockedKeys> | undefined) {
+  const { keys = [] } = blocked?.get(assigned.partition) ?? {};
+  return keys.length === 0 ? assigned : { ...assigned, blockedKeys: keys.slice(0, MAX_TOLD_KEYS) };
 }

@@ -21,6 +21,7 @@ import {
 import type { MetadataEntry, MetadataStore } from '../metadata/metadata-store.ts';
 import { isRefusal, type PartitionStatus, type ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
+import { checkDeclaredGroups } from './declared-groups.ts';
 
 export interface TopicServiceOptions {
   readonly metadata: MetadataStore;
@@ -77,6 +78,8 @@ export class TopicService {
       topicIdFromBytes(randomUuidBytes(random)),
       clock.nowMs(),
     );
+    const undeclarable = await checkDeclaredGroups(this.#options.shard, {}, topic);
+    if (undeclarable !== null) return undeclarable;
     if (validateOnly) return topic;
     const done = await this.#commit(topic.name, 0, topic);
     return done ? topic : refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(topic.name)} was created meanwhile`);
@@ -137,7 +140,10 @@ export class TopicService {
       const topic = this.find(name);
       if (isRefusal(topic)) return topic;
       const after = notInternal(name) ?? change(topic);
-      if (validateOnly || isRefusal(after)) return after;
+      if (isRefusal(after)) return after;
+      const undeclarable = await checkDeclaredGroups(this.#options.shard, topic.config, after);
+      if (undeclarable !== null) return undeclarable;
+      if (validateOnly) return after;
       return (await this.#replace(topic, after)) ? after : changedMeanwhile(name);
     });
   }

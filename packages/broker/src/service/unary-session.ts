@@ -11,43 +11,23 @@
 import type { PartitionKey, TimerHandle } from '@naru/base';
 import { isNaruError, NaruError, type Refusal } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
+import type { PartitionSettlement, SettlementRefusal } from '../core/queue/queue-commands.ts';
+import type { AcquiredPartition } from '../runtime/queue-commands.ts';
+import { AcquiredRecords } from './acquired-records.ts';
+import type { LateEvents } from './gated-reading.ts';
 import { HeldPartitions } from './held-partitions.ts';
-import { answerBytes, AnswerSpace, type AnswerLimits, type GivenRecord } from './poll-answer.ts';
+import { answerBytes, answerRecords, AnswerSpace, type GivenRecord } from './poll-answer.ts';
 import type { PolledPartition } from './poller.ts';
 import { PollNews } from './poll-news.ts';
-import {
-  SubscriberSession,
-  type AssignedPartition,
-  type JoinRequest,
-  type PartitionCommit,
-  type SessionEvent,
-  type SubscriberSessionOptions,
-} from './subscriber-session.ts';
+import type { CommitAnswer, PollAnswer, PollRequest } from './unary-calls.ts';
+import type { AssignedPartition, JoinRequest, PartitionCommit, SessionEvent } from './session-events.ts';
+import { UnaryHeld } from './unary-held.ts';
+import { SubscriberSession, type SubscriberSessionOptions } from './subscriber-session.ts';
 
 export interface UnarySessionOptions extends Omit<SubscriberSessionOptions, 'emit' | 'room'> {
   readonly codecs: CompressionCodecs;
   /** The session is over, and why; null after a leave. */
   readonly onEnded: (error: NaruError | null) => void;
-}
-
-export interface PollRequest extends AnswerLimits {
-  readonly maxWaitMs: number;
-  /** Id of the last answer that arrived; null: the last one. */
-  readonly received: number | null;
-  /** The member does not wait any more. */
-  readonly signal: AbortSignal;
-}
-
-export interface PollAnswer {
-  readonly pollId: number;
-  readonly memberEpoch: number;
-  readonly records: readonly GivenRecord[];
-  readonly news: PollNews;
-}
-
-export interface CommitAnswer {
-  readonly committed: readonly { readonly partition: PartitionKey; readonly offset: number }[];
-  readonly failed: readonly { readonly partition: PartitionKey; readonly refusal: Refusal }[];
 }
 
 interface Waiter {
@@ -63,6 +43,10 @@ export class UnarySession {
   readonly #request: JoinRequest;
   readonly #session: SubscriberSession;
   readonly #held: HeldPartitions;
+  /** Held events and blocked keys. */
+  readonly #keys: UnaryHeld;
+  #isHolding = false;
+  readonly #acquired: AcquiredRecords;
   /** Held, and damaged at their position. */
   readonly #unreadable = new Set<PartitionKey>();
   #news = new PollNews();
@@ -75,6 +59,7 @@ export class UnarySession {
   /** Whether records were asked for and have not come. */
   #isReading = false;
   readonly #commits = new Map<number, (failed: CommitAnswer['failed']) => void>();
+  readonly #settlements = new Map<number, (refused: readonly SettlementRefusal[]) => void>();
   #nextCommitId = 1;
   #sessionTimeoutMs = 0;
   /** Of a reader without a group, for which no coordinator looks. */
@@ -84,7 +69,9 @@ export class UnarySession {
   private constructor(request: JoinRequest, options: UnarySessionOptions) {
     this.#options = options;
     this.#request = request;
-    this.#held = new HeldPartitions(options.codecs);
+    this.#keys = new UnaryHeld(options.codecs);
+    this.#held = new HeldPartitions(options.codecs, this.#keys);
+    this.#acquired = new AcquiredRecords(options.codecs);
     this.#session = new SubscriberSession(request, {
       ...options,
       emit: (event) => this.#heard(event),
@@ -167,11 +154,16 @@ export class UnarySession {
   commitGiven(pollId: number): Promise<CommitAnswer> {
     this.#sign();
     if (pollId !== this.#lastId && pollId !== this.#confirmedId) throw unknownAnswer(pollId, this.#lastId);
-    return this.commit(this.#held.commits(pollId === this.#lastId ? 'last' : 'confirmed'));
+    const which = pollId === this.#lastId ? 'last' : 'confirmed';
+    return this.#commit(this.#keys.complete(this.#held.commits(which), which));
   }
 
   /** @throws NaruError why the session is over, or why nothing at all was committed */
-  async commit(commits: readonly PartitionCommit[]): Promise<CommitAnswer> {
+  commit(commits: readonly PartitionCommit[]): Promise<CommitAnswer> {
+    return this.#commit(this.#keys.complete(commits, null));
+  }
+
+  async #commit(commits: readonly PartitionCommit[]): Promise<CommitAnswer> {
     this.#sign();
     if (commits.length === 0) return { committed: [], failed: [] };
     const commitId = this.#nextCommitId++;
@@ -186,6 +178,28 @@ export class UnarySession {
     }
     if (failed === null) throw this.#overError();
     return this.#committed(commits, failed);
+  }
+
+  /**
+   * Says what became of records of parallel topics.
+   *
+   * @returns what was refused
+   * @throws NaruError why the session is over
+   */
+  async settle(partitions: readonly PartitionSettlement[]): Promise<readonly SettlementRefusal[]> {
+    this.#sign();
+    const settleId = this.#nextCommitId++;
+    let refused: readonly SettlementRefusal[] | null = null;
+    this.#settlements.set(settleId, (answer) => {
+      refused = answer;
+    });
+    try {
+      await this.#session.settle(settleId, partitions);
+    } finally {
+      this.#settlements.delete(settleId);
+    }
+    if (refused === null) throw this.#overError();
+    return refused;
   }
 
   /** @throws NaruError why the session is over, or why the member cannot leave */
@@ -237,7 +251,14 @@ export class UnarySession {
         break;
       case 'records':
         this.#isReading = false;
-        this.#read(event.partitions);
+        this.#read(event.partitions, event.acquired ?? []);
+        return;
+      case 'held':
+      case 'blocked-keys':
+        this.#keys.heard(event);
+        break;
+      case 'late':
+        this.#late(event);
         return;
       case 'position-reset': {
         const { partition, from, to } = event;
@@ -251,6 +272,11 @@ export class UnarySession {
       case 'committed':
         this.#commits.get(event.commitId)?.(event.errors);
         return;
+      case 'settled':
+        this.#settlements.get(event.settleId)?.(event.refused);
+        return;
+      // Claims are the stream's.
+      case 'claimed':
       case 'left':
         return;
       case 'ended':
@@ -261,34 +287,45 @@ export class UnarySession {
   }
 
   #assigned(assigned: AssignedPartition): void {
+    this.#news.assign(assigned);
+    if (assigned.parallel === true) return this.#acquired.add(assigned);
     this.#held.add(assigned);
     this.#readOn(assigned.partition);
-    this.#news.assign(assigned);
   }
 
   #revoked(partition: PartitionKey, lost: boolean): void {
-    const topic = this.#held.topicOf(partition);
+    const topic = this.#topicOf(partition);
+    this.#acquired.delete(partition);
+    this.#keys.leave(partition);
     if (lost) this.#held.delete(partition);
     this.#unreadable.delete(partition);
     this.#news.revoke(partition, { topic, lost });
   }
 
   #failed(partition: PartitionKey, refusal: Refusal): void {
-    this.#news.failed.set(partition, { topic: this.#held.topicOf(partition), refusal });
+    this.#news.failed.set(partition, { topic: this.#topicOf(partition), refusal });
+  }
+
+  #topicOf(partition: PartitionKey): string {
+    return this.#acquired.topicOf(partition) ?? this.#held.topicOf(partition);
   }
 
   /** What the last answer gave arrived, or is to be given again. */
   #settle(received: number | null): void {
     if (received === null || received === this.#lastId) {
       this.#held.confirm();
+      this.#acquired.confirm();
       this.#confirmedId = this.#lastId;
       this.#release([...this.#told.revoked].flatMap(([partition, { lost }]) => (lost ? [] : [partition])));
     } else if (received === this.#confirmedId) {
       this.#news.precede(this.#told);
-      for (const partition of new Set([...this.#held.takeBack(), ...this.#told.failed.keys()])) {
+      this.#session.undelivered(this.#acquired.takeBack());
+      const back = this.#held.takeBack();
+      for (const partition of new Set([...back.keys(), ...this.#told.failed.keys()])) {
         this.#news.failed.delete(partition);
         this.#readOn(partition);
         this.#moveBack(partition);
+        this.#session.putBack(partition, back.get(partition) ?? []);
       }
     } else {
       throw unknownAnswer(received, this.#lastId);
@@ -307,31 +344,58 @@ export class UnarySession {
     if (this.#waiter === null) return;
     if (this.#news.isPressing) return this.#answer([]);
     const { request, deadlineMs } = this.#waiter;
+    if (this.#keys.hasWaiting) {
+      const answer = new AnswerSpace(request);
+      this.#keys.giveInto(answer);
+      return this.#answer(answer.records);
+    }
     const restMs = Math.max(0, deadlineMs - this.#options.clock.monotonicMs());
     if (!this.#isReading) {
       this.#isReading = true;
-      this.#session.poll(0, answerBytes(request), restMs);
+      this.#session.poll(0, answerBytes(request), restMs, answerRecords(request));
     } else if (restMs === 0) {
       // Somebody who gave up still waits, so that there is nothing.
       this.#answer([]);
     }
   }
 
-  #read(partitions: readonly PolledPartition[]): void {
+  #read(partitions: readonly PolledPartition[], acquired: readonly AcquiredPartition[]): void {
     const waiter = this.#waiter;
     if (waiter === null) {
+      this.#session.undelivered(acquired);
       for (const { partition } of partitions) this.#moveBack(partition);
       return;
     }
-    const records = this.#take(partitions, waiter.request);
+    const records = this.#take(partitions, acquired, waiter.request);
     const isLate = this.#options.clock.monotonicMs() >= waiter.deadlineMs;
     if (records.length > 0 || isLate || this.#news.isPressing) this.#answer(records);
     else this.#advance();
   }
 
-  #take(partitions: readonly PolledPartition[], request: PollRequest): readonly GivenRecord[] {
+  /** They come while a poll waits, unless its caller has just given up. */
+  #late(event: LateEvents): void {
+    this.#held.gone(event.partition, event.gone);
+    const waiter = this.#waiter;
+    if (waiter === null) return this.#session.putBack(event.partition, event.events);
+    const answer = new AnswerSpace(waiter.request);
+    const left = this.#held.takeLate(event, answer);
+    this.#holdPassed();
+    if (left.length > 0) this.#session.putBack(event.partition, left);
+    if (answer.records.length > 0) this.#answer(answer.records);
+  }
+
+  #take(
+    partitions: readonly PolledPartition[],
+    acquired: readonly AcquiredPartition[],
+    request: PollRequest,
+  ): readonly GivenRecord[] {
     const answer = new AnswerSpace(request);
+    const taken = this.#acquired.take(acquired, answer);
+    this.#session.undelivered(taken.left);
+    for (const { partition, refusal } of taken.damaged) this.#failed(partition, refusal);
+    this.#keys.giveInto(answer);
     const { unread, damaged } = this.#held.take(partitions, answer);
+    this.#holdPassed();
     for (const { partition, refusal } of damaged) {
       this.#unreadable.add(partition);
       this.#failed(partition, refusal);
@@ -339,6 +403,18 @@ export class UnarySession {
     if (damaged.length > 0) this.#session.pause([...this.#unreadable]);
     for (const partition of unread) this.#moveBack(partition);
     return answer.records;
+  }
+
+  /** Has what was passed over held; what is refused is tried again after the next read. */
+  #holdPassed(): void {
+    const commits = this.#isHolding ? [] : this.#keys.holding();
+    if (commits.length === 0) return;
+    this.#isHolding = true;
+    this.#commit(commits)
+      .then(() => commits.forEach(({ partition }) => this.#readOn(partition)))
+      // Why the session is over, or that nothing more is held.
+      .catch(() => {})
+      .finally(() => (this.#isHolding = false));
   }
 
   /** A partition that was left out is not any more. */
@@ -387,8 +463,11 @@ export class UnarySession {
     if (first !== undefined && failed.length === commits.length) throw NaruError.from(first.refusal);
     const refused = new Set(failed.map(({ partition }) => partition));
     const committed = commits.filter(({ partition }) => !refused.has(partition));
-    for (const commit of committed) this.#held.noteCommitted(commit);
-    return { committed, failed };
+    for (const commit of committed) {
+      this.#keys.committed(commit);
+      if (commit.onlyForward !== true) this.#held.noteCommitted(commit);
+    }
+    return { committed: committed.filter(({ onlyForward }) => onlyForward !== true), failed };
   }
 
   #end(error: unknown): void {

@@ -5,8 +5,11 @@ import { beforeEach, expect, it } from 'vitest';
 import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-registry.ts';
 import type { ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
+import { ByteBudget } from './byte-budget.ts';
+import { MAX_COPYING_BYTES } from './commit-outcomes.ts';
 import { ConnectedMembers } from './connected-members.ts';
-import type { JoinRequest, SubscriberSession } from './subscriber-session.ts';
+import type { JoinRequest } from './session-events.ts';
+import type { SubscriberSession } from './subscriber-session.ts';
 import { MAX_UNARY_SESSIONS, UnarySessions } from './unary-sessions.ts';
 
 /** Without partitions there is nothing to ask a shard for. */
@@ -49,6 +52,7 @@ beforeEach(() => {
     clock,
     timers: clock,
     members: new ConnectedMembers<SubscriberSession>(),
+    copying: new ByteBudget(MAX_COPYING_BYTES),
     defaultMaxPollIntervalMs: 60_000,
     random: new SeededRandom(1),
     codecs: { compress: (_type, data) => data, decompress: (_type, data) => data },

@@ -5,7 +5,7 @@
  */
 import { randomUuidBytes, topicIdFromBytes, type Random } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { JoinRequest } from './subscriber-session.ts';
+import type { JoinRequest } from './session-events.ts';
 import { UnarySession, type UnarySessionOptions } from './unary-session.ts';
 
 export const MAX_UNARY_SESSIONS = 1_000;

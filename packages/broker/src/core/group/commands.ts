@@ -5,6 +5,11 @@
  */
 import type { PartitionKey, TopicId } from '@naru/base';
 import type { Refusal } from '@naru/protocol';
+import type { RecordInput } from '@naru/protocol/batch';
+import type { DeadLetterPlace, DeadLetterQuery, ListedDeadLetter } from './dead-letters.ts';
+import type { EventCopy } from '../held/held-copy.ts';
+import type { QueueCommand, QueueReplies } from '../queue/queue-commands.ts';
+import type { TopicConfig } from '../registry/topic-config.ts';
 import type { ClassicRound } from './classic-round.ts';
 import type { GroupRecord, OffsetRange } from './group-state.ts';
 import type { KafkaGroupCommand, KafkaGroupReplies, ParkedAnswer } from './kafka-commands.ts';
@@ -99,6 +104,35 @@ export interface OffsetCommit {
   readonly endOffset: number | null;
   /** Whether `offset` may lie beyond the end, as Kafka's clients expect it. Default: no. */
   readonly mayExceedEnd?: boolean | undefined;
+  /** A lower offset than the stored one leaves that as it is, and its metadata. Default: it goes back. */
+  readonly onlyForward?: boolean | undefined;
+  readonly outcomes?: readonly EventOutcome[] | undefined;
+  /** Where the member began to read, of a group that had committed nothing there: what lies before was nobody's. Default 0. */
+  readonly beganAt?: number | undefined;
+}
+
+export type { EventCopy };
+
+/** What became of one event, where it is more than that all went well: EventOutcome of proto/naru/v1/subscriber.proto. */
+export interface EventOutcome {
+  readonly offset: number;
+  readonly kind: 'processed' | 'skipped' | 'dead-lettered' | 'held' | 'failed';
+  readonly attempts: number;
+  readonly durationMs: number;
+  readonly note: string;
+  readonly reason: string;
+  readonly error: string;
+  readonly firstFailureMs: number;
+  readonly lastFailureMs: number;
+  /** 0: at once. */
+  readonly nextAttemptMs: number;
+  /** Empty for none. */
+  readonly idempotencyId: string;
+  /**
+   * The whole event, of what is dead-lettered or held and was not held before: a record for the log of held events. The service
+   * puts it here, since reading a log takes time and deciding must not. Null: it is stored no more, and cannot be kept.
+   */
+  readonly copy?: EventCopy | null | undefined;
 }
 
 export interface CommitCommand {
@@ -111,6 +145,32 @@ export interface CommitCommand {
   /** Of a Kafka member that is static; checked when it is given. */
   readonly instanceId?: string | null | undefined;
   readonly offsets: readonly OffsetCommit[];
+}
+
+/** Claims events by their own ids, for idempotent handling. */
+export interface ClaimCommand {
+  readonly type: 'claim';
+  readonly groupId: string;
+  readonly memberId: string;
+  readonly memberEpoch: number;
+  /** Hashed: 16 characters of a byte each. */
+  readonly ids: readonly string[];
+  /** 0 for 5 minutes. */
+  readonly leaseMs: number;
+}
+
+export interface ClaimResult {
+  /** `done`: it was processed. `busy`: somebody else is at it. */
+  readonly state: 'claimed' | 'done' | 'busy';
+  /** When the lease ends; 0 when it is done. */
+  readonly untilMs: number;
+}
+
+export interface ClaimReply {
+  /** In the order of the ids. */
+  readonly results: readonly ClaimResult[];
+  /** Done ids that had to go before their time. */
+  readonly forgotten: number;
 }
 
 export interface ResetOffsetsCommand {
@@ -131,6 +191,21 @@ export interface DeleteOffsetsOfTopicCommand {
   readonly topicId: TopicId;
 }
 
+/** Gives dead letters to the group again. */
+export interface RedriveCommand extends DeadLetterQuery {
+  readonly type: 'redrive';
+  readonly groupId: string;
+  /** Only what was dead-lettered until then. Default: now. */
+  readonly untilMs?: number | undefined;
+  /** Only says what it would do. */
+  readonly dryRun: boolean;
+}
+
+/** Forgets dead letters for good. */
+export interface PurgeDeadLettersCommand extends Omit<RedriveCommand, 'type'> {
+  readonly type: 'purge-dead-letters';
+}
+
 export type GroupCommand =
   | JoinCommand
   | HeartbeatCommand
@@ -140,9 +215,13 @@ export type GroupCommand =
   | DisconnectedCommand
   | TopicsChangedCommand
   | CommitCommand
+  | ClaimCommand
   | ResetOffsetsCommand
   | DeleteGroupCommand
   | DeleteOffsetsOfTopicCommand
+  | RedriveCommand
+  | PurgeDeadLettersCommand
+  | QueueCommand
   | KafkaGroupCommand;
 
 /** What a member may hold, in partition order. */
@@ -171,7 +250,23 @@ export interface TimerReply {
 
 export interface CommitReply {
   /** One for each offset of the command, in its order. */
-  readonly results: readonly { readonly partition: PartitionKey; readonly refusal: Refusal | null }[];
+  readonly results: readonly PartitionResult[];
+}
+
+export interface PartitionResult {
+  readonly partition: PartitionKey;
+  readonly refusal: Refusal | null;
+  /** Keys that outcomes of the commit have blocked. */
+  readonly blocked?: readonly string[] | undefined;
+}
+
+export interface DeadLettersReply {
+  /** What was done, as it was before. */
+  readonly letters: readonly ListedDeadLetter[];
+  /** Null when that was all. */
+  readonly next: DeadLetterPlace | null;
+  /** Of those that the filter names one by one. */
+  readonly missing: readonly { readonly place: DeadLetterPlace; readonly refusal: Refusal }[];
 }
 
 export interface TopicsChangedReply {
@@ -183,7 +278,7 @@ export interface DoneReply {
   readonly done: true;
 }
 
-export interface GroupReplies extends KafkaGroupReplies {
+export interface GroupReplies extends KafkaGroupReplies, QueueReplies {
   join: JoinReply;
   heartbeat: MemberView;
   leave: DoneReply;
@@ -192,9 +287,12 @@ export interface GroupReplies extends KafkaGroupReplies {
   disconnected: DoneReply;
   'topics-changed': TopicsChangedReply;
   commit: CommitReply;
+  claim: ClaimReply;
   'reset-offsets': DoneReply;
   'delete-group': DoneReply;
   'delete-offsets-of-topic': DoneReply;
+  redrive: DeadLettersReply;
+  'purge-dead-letters': DeadLettersReply;
 }
 
 /**
@@ -217,6 +315,22 @@ export interface GroupDecision<Reply> {
   readonly round?: ClassicRound | null | undefined;
   /** Requests that waited and are answered now. A key that nobody waits under is passed over. */
   readonly answers?: readonly ParkedAnswer[] | undefined;
+  /**
+   * In this order, before `records`, so that records may name their offsets (see {@link GroupContext.ownLogEnd}), but for those that
+   * are to go after them.
+   */
+  readonly appends?: readonly OwnLogAppend[] | undefined;
+}
+
+/** The broker's own logs beside the group log. A group has one partition of each. */
+export type OwnLog = 'held' | 'ledger';
+
+export interface OwnLogAppend {
+  readonly log: OwnLog;
+  /** At least one. */
+  readonly records: readonly RecordInput[];
+  /** Appended after the decision's records instead: nothing names these, and they say what is true only with the records. */
+  readonly isAfter?: boolean | undefined;
 }
 
 export type DecisionFor<C extends GroupCommand> = GroupDecision<GroupReplies[C['type']]>;
@@ -224,6 +338,8 @@ export type DecisionFor<C extends GroupCommand> = GroupDecision<GroupReplies[C['
 export interface TopicShape {
   readonly topicId: TopicId;
   readonly partitionCount: number;
+  /** Its partitions are nobody's: any member takes single records (core/queue). Default: no. */
+  readonly isParallel?: boolean | undefined;
 }
 
 /** What a group must know of the world to decide. */
@@ -235,6 +351,12 @@ export interface GroupContext {
   topicNames?(): Iterable<string>;
   /** Whether the group needs events withheld, which Kafka's protocol cannot do: it has no group in a fetch. Default: no. */
   refusesKafkaMembers?(groupId: string): boolean;
+  /** The offset that the next record of the group's partition of that log will get. */
+  ownLogEnd?(log: OwnLog, groupId: string): number;
+  /** Undefined when there is no such topic. */
+  topicConfig?(topicId: TopicId): TopicConfig | undefined;
+  /** How long the ledger keeps records; null when it is not used. Default: not used. */
+  ledger?(): { readonly keepMs: number } | null;
   readonly limits: GroupLimits;
 }
 
@@ -262,6 +384,20 @@ export interface GroupLimits {
   readonly initialRebalanceDelayMs: number;
   /** Of a classic member: all that it says about itself, and its assignment. */
   readonly maxClassicBytes: number;
+  /** Of one claim. */
+  readonly maxIdsPerClaim: number;
+  /** Events of a group that are claimed and not done. */
+  readonly maxActiveClaims: number;
+  /** Ids of a group that are known to be done; the oldest go early beyond it. */
+  readonly maxDoneIds: number;
+  /** How long an id is known to be done. */
+  readonly idempotencyWindowMs: number;
+  /** Of one partition of a commit. */
+  readonly maxOutcomes: number;
+  /** Of a group. */
+  readonly maxHeldEvents: number;
+  /** Of the copies of a group's held events. */
+  readonly maxHeldBytes: number;
 }
 
 export const DEFAULT_GROUP_LIMITS: GroupLimits = {
@@ -281,4 +417,11 @@ export const DEFAULT_GROUP_LIMITS: GroupLimits = {
   heartbeatIntervalMs: 5_000,
   initialRebalanceDelayMs: 250,
   maxClassicBytes: 1024 * 1024,
+  maxIdsPerClaim: 1_000,
+  maxActiveClaims: 100_000,
+  maxDoneIds: 1_000_000,
+  idempotencyWindowMs: 24 * 3_600_000,
+  maxOutcomes: 1_000,
+  maxHeldEvents: 100_000,
+  maxHeldBytes: 1024 * 1024 * 1024,
 };

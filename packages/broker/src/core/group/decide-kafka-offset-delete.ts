@@ -7,6 +7,8 @@
  */
 import { splitPartitionKey } from '@naru/base';
 import { refuse } from '@naru/protocol';
+import { HeldChanges } from './held-changes.ts';
+import { unfinishedWaiting } from './held-outcomes.ts';
 import type { DecisionFor, GroupContext } from './commands.ts';
 import { refused } from './decide-join.ts';
 import type { GroupRecord, GroupState, MemberState } from './group-state.ts';
@@ -19,6 +21,7 @@ export function decideKafkaOffsetDelete(
   state: GroupState | undefined,
   { groupId, partitions }: DeleteOffsetsCommand,
   context: GroupContext,
+  nowMs: number,
 ): DecisionFor<DeleteOffsetsCommand> {
   if (state === undefined) return refused(refuse('GROUP_ID_NOT_FOUND', `there is no group ${groupId}`));
   const { maxOffsetsPerCommand } = context.limits;
@@ -38,8 +41,11 @@ export function decideKafkaOffsetDelete(
   });
   const kept = new Set(subscribed);
   const gone = [...new Set(partitions)].filter((partition) => !kept.has(partition) && state.offsets.has(partition));
+  const held = new HeldChanges(groupId, state, context, nowMs);
+  // What waits will be read again, with everything else.
+  for (const partition of gone) held.add(partition, unfinishedWaiting(state.held.get(partition), null));
   const records = gone.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
-  return { records, reply: { subscribed }, timers: [] };
+  return { records: held.around(records), appends: held.appends, reply: { subscribed }, timers: [] };
 }
 
 function saySubscriptions({ classic }: GroupState, members: readonly MemberState[]): boolean {

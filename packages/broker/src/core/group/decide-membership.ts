@@ -1,6 +1,7 @@
 /** What happens to members after they joined: heartbeats, signs of life, leaving, time-outs; and changes of topics. */
 import { refuse } from '@naru/protocol';
 import type { Refusal } from '@naru/protocol';
+import { queueTimersAfterRecovery } from './queue-timers.ts';
 import { BARRIER_TIMER, classicPhase } from './classic-round.ts';
 import type {
   DecisionFor,
@@ -182,8 +183,8 @@ export function decideTopicsChanged(
 }
 
 /** Every timer that a group needs after its state was recovered: all members get their whole time again. */
-export function timersAfterRecovery(state: GroupState): TimerChange[] {
-  const timers: TimerChange[] = [];
+export function timersAfterRecovery(state: GroupState, context?: GroupContext): TimerChange[] {
+  const timers = context === undefined ? [] : queueTimersAfterRecovery(state, context);
   for (const member of state.members.values()) {
     timers.push(sessionTimer(member));
     if (state.classic !== null) continue;

@@ -7,7 +7,12 @@
 import { unreachable } from '@naru/base';
 import { refuse } from '@naru/protocol';
 import type { Refusal } from '@naru/protocol';
+import { decideClaim, withClaims } from './decide-claims.ts';
+import { withLedger } from './ledger-changes.ts';
 import { decideAdaptedHeartbeat, decideAdaptedJoin, decideAdaptedLeave, decideAdaptedSync } from './adapted-member.ts';
+import { decidePurge, decideRedrive } from './dead-letters.ts';
+import { decideQueue, decideQueueTimer, withReleasedLocks } from './decide-queue.ts';
+import { queueTimerOf } from './queue-timers.ts';
 import type { ClassicRound } from './classic-round.ts';
 import type { DecisionFor, GroupCommand, GroupContext, GroupDecision, GroupReplies } from './commands.ts';
 import {
@@ -45,7 +50,10 @@ export function decideGroup<C extends GroupCommand>(
   round: ClassicRound | null = null,
 ): DecisionFor<C> {
   // The switch relates each command type to its reply, which the compiler cannot see through a type parameter.
-  return decideAny(state, command, context, nowMs, round) as DecisionFor<C>;
+  const decision = decideAny(state, command, context, nowMs, round);
+  const released = withReleasedLocks(state, decision, command.type === 'leave', context, nowMs);
+  const registered = withLedger(state, command, released, context, nowMs);
+  return withClaims(state, command, registered, context, nowMs) as DecisionFor<C>;
 }
 
 function decideAny(
@@ -63,7 +71,9 @@ function decideAny(
       return upgraded(state, round, (group) => decideJoin(group, command, context, nowMs));
     }
     case 'kafka-heartbeat': {
-      const refusal = command.memberEpoch === 0 ? refusesKafka(command.groupId, context) : null;
+      const refusal =
+        (command.memberEpoch >= 0 ? refusesKafka(command.groupId, context) : null) ??
+        refusesParallel(command.topics ?? [], context);
       if (refusal !== null) return refused(refusal);
       if (!isClassic) return decideKafkaHeartbeat(state, command, context, nowMs);
       if (command.memberEpoch !== 0) return refused(unknownMember(command.memberId));
@@ -74,9 +84,12 @@ function decideAny(
     case 'classic-heartbeat':
     case 'classic-leave':
       return decideClassic(state, command, context, nowMs, round);
-    case 'timer':
+    case 'timer': {
+      const queueTimer = queueTimerOf(command.key);
+      if (queueTimer !== null) return decideQueueTimer(state, queueTimer, context, nowMs);
       if (isClassic) return decideClassicTimer(state, round, command, context, nowMs);
       return decideTimer(state, command, context, nowMs);
+    }
     case 'heartbeat':
       return isClassic ? refused(unknownMember(command.memberId)) : decideHeartbeat(state, command, context, nowMs);
     case 'touch':
@@ -89,14 +102,25 @@ function decideAny(
       return decideTopicsChanged(state, command, context, nowMs);
     case 'commit':
       return decideCommit(state, command, context, nowMs);
+    case 'claim':
+      return isClassic ? refused(unknownMember(command.memberId)) : decideClaim(state, command, context, nowMs);
     case 'reset-offsets':
       return decideResetOffsets(state, command, context, nowMs);
     case 'delete-offsets':
-      return decideKafkaOffsetDelete(state, command, context);
+      return decideKafkaOffsetDelete(state, command, context, nowMs);
     case 'delete-group':
-      return decideDeleteGroup(state, command);
+      return decideDeleteGroup(state, command, context, nowMs);
     case 'delete-offsets-of-topic':
-      return decideDeleteOffsetsOfTopic(state, command);
+      return decideDeleteOffsetsOfTopic(state, command, context, nowMs);
+    case 'redrive':
+      return decideRedrive(state, command, context, nowMs);
+    case 'purge-dead-letters':
+      return decidePurge(state, command, context, nowMs);
+    case 'queue-open':
+    case 'queue-acquire':
+    case 'queue-settle':
+    case 'queue-bury':
+      return decideQueue(state, command, context, nowMs);
     default:
       return unreachable(command, 'group command');
   }
@@ -123,7 +147,8 @@ function decideClassic(
 ): GroupDecision<GroupReplies[ClassicCommand['type']]> {
   const adapted = state !== undefined && state.classic === null && state.members.size > 0;
   if (command.type === 'classic-join') {
-    const refusal = refusesKafka(command.groupId, context);
+    const refusal =
+      refusesKafka(command.groupId, context) ?? refusesParallel(command.subscription?.topics ?? [], context);
     if (refusal !== null) return refused(refusal);
     if (adapted) return decideAdaptedJoin(state, command, context, nowMs);
     return decideClassicJoin(state, round, command, context, nowMs);
@@ -133,6 +158,10 @@ function decideClassic(
     return decideClassicLeave(state, round, command, nowMs);
   }
   if (state === undefined) return refused(unknownMember(command.memberId));
+  if (refusesKafka(command.groupId, context) !== null) {
+    // It joined while that was possible. When it joins again it is told why it is not any more.
+    return refused(refuse('REBALANCE_IN_PROGRESS', 'the group has been declared otherwise: join again'));
+  }
   if (command.type === 'classic-sync') {
     if (adapted) return decideAdaptedSync(state, command, nowMs);
     return decideClassicSync(state, round, command, context, nowMs);
@@ -144,6 +173,14 @@ function decideClassic(
 function refusesKafka(groupId: string, context: GroupContext): Refusal | null {
   if (context.refusesKafkaMembers?.(groupId) !== true) return null;
   const message = `group ${groupId} needs events withheld, which Kafka's protocol cannot do: use the gRPC door`;
+  return refuse('INCONSISTENT_GROUP_PROTOCOL', message);
+}
+
+/** Records of parallel topics are acquired and settled one by one, for which a group of Kafka's has no request. */
+function refusesParallel(topics: readonly string[], context: GroupContext): Refusal | null {
+  const name = topics.find((topic) => context.topics(topic)?.isParallel === true);
+  if (name === undefined) return null;
+  const message = `topic ${JSON.stringify(name)} is parallel, which Kafka's group protocols cannot read: use the gRPC door, or read it without a group`;
   return refuse('INCONSISTENT_GROUP_PROTOCOL', message);
 }
 

@@ -32,6 +32,10 @@ import type {
   OffsetValue,
   TopicPartitions,
 } from '@naru/protocol/group-records';
+import { decodeHeldEvent, encodeHeldEvent } from '../held/held-codec.ts';
+import { decodeClaimedIds, encodeClaimedIds } from '../idempotency/claimed-ids-codec.ts';
+import { decodeLedgerMarks, encodeLedgerMarks } from '../ledger/ledger-codec.ts';
+import { decodeQueueState, encodeQueueState } from '../queue/queue-codec.ts';
 import type {
   CommittedOffset,
   GroupInfo,
@@ -73,9 +77,21 @@ function encodeKey(record: GroupRecord): Uint8Array {
       const subject = { case: 'memberId', value: record.memberId } as const;
       return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
     }
-    case 'offset': {
+    case 'offset':
+    case 'queue':
+    case 'ledger': {
       const { topicId, partition } = splitPartitionKey(record.partition);
-      const subject = { case: 'offset', value: { topicId: topicIdToBytes(topicId), partition } } as const;
+      const subject = { case: record.kind, value: { topicId: topicIdToBytes(topicId), partition } } as const;
+      return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
+    }
+    case 'held': {
+      const { topicId, partition } = splitPartitionKey(record.partition);
+      const value = { topicId: topicIdToBytes(topicId), partition, offset: BigInt(record.offset) };
+      const subject = { case: 'held', value } as const;
+      return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
+    }
+    case 'claimed-ids': {
+      const subject = { case: 'idempotencyBucket', value: record.bucket } as const;
       return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
     }
   }
@@ -90,6 +106,14 @@ function encodeValue(record: GroupRecord): Uint8Array | null {
       return encodeMember(record.value);
     case 'offset':
       return encodeOffset(record.value);
+    case 'held':
+      return encodeHeldEvent(record.value);
+    case 'queue':
+      return encodeQueueState(record.value);
+    case 'ledger':
+      return encodeLedgerMarks(record.value);
+    case 'claimed-ids':
+      return encodeClaimedIds(record.value);
   }
 }
 
@@ -187,6 +211,23 @@ function decode(keyBytes: Uint8Array, bytes: Uint8Array | null): GroupRecord {
       const partition = decodePartition(subject.value);
       const value = bytes === null ? null : decodeOffset(fromBinary(OffsetValueSchema, bytes));
       return { kind: 'offset', groupId, partition, value };
+    }
+    case 'held': {
+      const partition = decodePartition(subject.value);
+      const offset = toSafeInteger(subject.value.offset, 'offset');
+      return { kind: 'held', groupId, partition, offset, value: bytes === null ? null : decodeHeldEvent(bytes) };
+    }
+    case 'queue': {
+      const partition = decodePartition(subject.value);
+      return { kind: 'queue', groupId, partition, value: bytes === null ? null : decodeQueueState(bytes) };
+    }
+    case 'ledger': {
+      const partition = decodePartition(subject.value);
+      return { kind: 'ledger', groupId, partition, value: bytes === null ? null : decodeLedgerMarks(bytes) };
+    }
+    case 'idempotencyBucket': {
+      const value = bytes === null ? null : decodeClaimedIds(bytes);
+      return { kind: 'claimed-ids', groupId, bucket: subject.value, value };
     }
     default:
       throw corrupt('its key has no subject that this version knows');

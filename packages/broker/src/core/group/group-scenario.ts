@@ -140,6 +140,8 @@ export class GroupScenario {
       const { offset, finished } = record.value;
       return `offset ${name} = ${[offset, ...finished.map(([from, to]) => `[${from},${to})`)].join(' ')}`;
     }
+    if (record.kind !== 'member')
+      return `${record.kind} ${record.value === null ? 'deleted' : JSON.stringify(record.value)}`;
     if (record.value === null) return `${record.memberId} removed`;
     const { memberEpoch, joinEpoch, assigned, revoking, target } = record.value;
     const held = [...assigned].map(([key, epoch]) => `${this.names([key])[0]}@${epoch}`);

@@ -14,6 +14,11 @@
  */
 import { assert, splitPartitionKey } from '@naru/base';
 import type { PartitionKey } from '@naru/base';
+import type { HeldEvent } from '../held/held-event.ts';
+import { HeldPartition } from '../held/held-partition.ts';
+import { ClaimTable, type ClaimedIds } from '../idempotency/claimed-ids.ts';
+import type { LedgerMarks } from '../ledger/ledger-marks.ts';
+import type { QueueState } from '../queue/queue-state.ts';
 
 /** Epoch of a static member that left for a while: it holds its partitions, nobody speaks for it. */
 export const LEFT_STATIC_EPOCH = -2;
@@ -106,6 +111,13 @@ export interface GroupState {
   classic: ClassicInfo | null;
   readonly members: Map<string, MemberState>;
   readonly offsets: Map<PartitionKey, CommittedOffset>;
+  /** Events that the broker keeps for the group, by partition; none is empty. */
+  readonly held: Map<PartitionKey, HeldPartition>;
+  /** Of parallel topics. */
+  readonly queues: Map<PartitionKey, QueueState>;
+  readonly ledgers: Map<PartitionKey, LedgerMarks>;
+  /** Null while there are none. */
+  claimedIds: ClaimTable | null;
 }
 
 export interface GroupInfo {
@@ -124,6 +136,31 @@ export type GroupRecord =
       readonly groupId: string;
       readonly partition: PartitionKey;
       readonly value: CommittedOffset | null;
+    }
+  | {
+      readonly kind: 'held';
+      readonly groupId: string;
+      readonly partition: PartitionKey;
+      readonly offset: number;
+      readonly value: HeldEvent | null;
+    }
+  | {
+      readonly kind: 'queue';
+      readonly groupId: string;
+      readonly partition: PartitionKey;
+      readonly value: QueueState | null;
+    }
+  | {
+      readonly kind: 'ledger';
+      readonly groupId: string;
+      readonly partition: PartitionKey;
+      readonly value: LedgerMarks | null;
+    }
+  | {
+      readonly kind: 'claimed-ids';
+      readonly groupId: string;
+      readonly bucket: number;
+      readonly value: ClaimedIds | null;
     };
 
 /**
@@ -149,9 +186,49 @@ export function evolveGroup(state: GroupState | undefined, record: GroupRecord):
       if (record.value === null) group.offsets.delete(record.partition);
       else group.offsets.set(record.partition, record.value);
       break;
+    case 'held':
+      evolveHeld(group.held, record.partition, record.offset, record.value);
+      break;
+    case 'queue':
+      setOrDelete(group.queues, record.partition, record.value);
+      break;
+    case 'ledger':
+      setOrDelete(group.ledgers, record.partition, record.value);
+      break;
+    case 'claimed-ids':
+      group.claimedIds ??= new ClaimTable();
+      setOrDelete(group.claimedIds, record.bucket, record.value);
+      if (group.claimedIds.size === 0) group.claimedIds = null;
+      break;
   }
-  const gone = group.createdAtMs === null && group.members.size === 0 && group.offsets.size === 0;
-  return gone ? undefined : group;
+  return isNothing(group) ? undefined : group;
+}
+
+function isNothing(group: GroupState): boolean {
+  const { createdAtMs, members, offsets, held, queues, ledgers, claimedIds } = group;
+  if (createdAtMs !== null || claimedIds !== null) return false;
+  return [members, offsets, held, queues, ledgers].every(({ size }) => size === 0);
+}
+
+function setOrDelete<K, V>(map: Map<K, V>, key: K, value: V | null): void {
+  if (value === null) map.delete(key);
+  else map.set(key, value);
+}
+
+function evolveHeld(
+  held: Map<PartitionKey, HeldPartition>,
+  partition: PartitionKey,
+  offset: number,
+  value: HeldEvent | null,
+): void {
+  const events = held.get(partition);
+  if (value !== null) {
+    if (events === undefined) held.set(partition, new HeldPartition().set(offset, value));
+    else events.set(offset, value);
+    return;
+  }
+  events?.delete(offset);
+  if (events?.size === 0) held.delete(partition);
 }
 
 /** {@link evolveGroup} on the table of all groups of a coordinator. */
@@ -170,12 +247,30 @@ export function groupRecords(state: GroupState): GroupRecord[] {
   }
   for (const [memberId, value] of state.members) records.push({ kind: 'member', groupId, memberId, value });
   for (const [partition, value] of state.offsets) records.push({ kind: 'offset', groupId, partition, value });
+  for (const [partition, events] of state.held) {
+    for (const [offset, value] of events) records.push({ kind: 'held', groupId, partition, offset, value });
+  }
+  for (const [partition, value] of state.queues) records.push({ kind: 'queue', groupId, partition, value });
+  for (const [partition, value] of state.ledgers) records.push({ kind: 'ledger', groupId, partition, value });
+  for (const [bucket, value] of state.claimedIds ?? []) records.push({ kind: 'claimed-ids', groupId, bucket, value });
   return records;
 }
 
 function emptyGroup(groupId: string): GroupState {
   const [members, offsets] = [new Map<string, MemberState>(), new Map<PartitionKey, CommittedOffset>()];
-  return { groupId, createdAtMs: null, groupEpoch: 0, assignmentEpoch: 0, classic: null, members, offsets };
+  return {
+    groupId,
+    createdAtMs: null,
+    groupEpoch: 0,
+    assignmentEpoch: 0,
+    classic: null,
+    members,
+    offsets,
+    held: new Map(),
+    queues: new Map(),
+    ledgers: new Map(),
+    claimedIds: null,
+  };
 }
 
 /** Order of partitions everywhere in a group: by topic id, then by number. */

@@ -1,11 +1,13 @@
 /** Reads a group: views for members, operators and the runtime. Changes nothing. */
 import type { PartitionKey } from '@naru/base';
+import { describeQueue, type QueueDescription } from '../queue/queue-state.ts';
 import { metadataOf } from './classic-group.ts';
 import { classicPhase } from './classic-round.ts';
 import type { ClassicRound } from './classic-round.ts';
 import { comparePartitions, LEFT_STATIC_EPOCH } from './group-state.ts';
 import type { CommittedOffset, GroupRecord, GroupState, MemberState } from './group-state.ts';
-import type { MemberView } from './commands.ts';
+import { describeHeld, type HeldDescription } from './describe-held.ts';
+import { DEFAULT_GROUP_LIMITS, type GroupContext, type MemberView } from './commands.ts';
 
 /**
  * As in KIP-848, and for groups whose members assign as Kafka names it. `assigning` never lasts, since targets are
@@ -63,6 +65,9 @@ export interface GroupDescription {
     readonly committed: CommittedOffset;
     readonly memberId: string | null;
   }[];
+  readonly held: HeldDescription;
+  /** Of parallel topics, by partition. */
+  readonly queues: readonly QueueDescription[];
 }
 
 /** What the member may hold now; undefined when the group does not know it. */
@@ -106,7 +111,12 @@ function isReconciled(member: MemberState, assignmentEpoch: number): boolean {
   );
 }
 
-export function describeGroup(state: GroupState, round: ClassicRound | null = null): GroupDescription {
+/** @param context default: nothing is declared, and the default limits hold */
+export function describeGroup(
+  state: GroupState,
+  round: ClassicRound | null = null,
+  context: Pick<GroupContext, 'topicConfig' | 'limits'> = { limits: DEFAULT_GROUP_LIMITS },
+): GroupDescription {
   const owners = new Map<PartitionKey, string>();
   const members: MemberDescription[] = [];
   for (const member of [...state.members.values()].sort((a, b) => (a.memberId < b.memberId ? -1 : 1))) {
@@ -128,6 +138,10 @@ export function describeGroup(state: GroupState, round: ClassicRound | null = nu
     offsets: [...state.offsets]
       .sort(([a], [b]) => comparePartitions(a, b))
       .map(([partition, committed]) => ({ partition, committed, memberId: owners.get(partition) ?? null })),
+    held: describeHeld(state, context),
+    queues: [...state.queues]
+      .sort(([a], [b]) => comparePartitions(a, b))
+      .map(([partition, queue]) => describeQueue(partition, queue)),
   };
 }
 

@@ -66,7 +66,7 @@ function subscription({ topics, kafka }: MemberState, context: GroupContext): re
   return [...topics, ...matchingTopics(kafka.topicPattern, context)];
 }
 
-/** By name, those that exist. */
+/** By name, those that exist and whose partitions are assigned. */
 function subscribedTopics(
   members: Iterable<MemberState>,
   context: GroupContext,
@@ -78,7 +78,7 @@ function subscribedTopics(
       if (seen.has(name)) continue;
       seen.add(name);
       const shape = context.topics(name);
-      if (shape !== undefined) shapes.set(name, shape);
+      if (shape !== undefined && shape.isParallel !== true) shapes.set(name, shape);
     }
   }
   return shapes;

@@ -6,6 +6,7 @@ import {
   topicConfig,
   topicConfigNames,
   type TopicConfigDefaults,
+  type TopicConfigTexts,
 } from './topic-config.ts';
 
 const DEFAULTS: TopicConfigDefaults = {
@@ -24,6 +25,10 @@ describe('a topic’s settings', () => {
       retentionMs: 604_800_000,
       retentionBytes: Infinity,
       acknowledgedGroups: [],
+      groups: [],
+      deliveryLockMs: 30_000,
+      deliveryLimit: 5,
+      deliveryMaxInFlight: 2_000,
       acknowledgedFloorMs: 0,
       acknowledgedCeilingMs: Infinity,
       minCompactionLagMs: 0,
@@ -74,13 +79,22 @@ describe('a topic’s settings', () => {
     [{ 'cleanup.policy': 'delete,shred' }, 'cleanup.policy: expected delete, compact, acknowledged'],
     [{ 'min.cleanable.dirty.ratio': '1.5' }, 'min.cleanable.dirty.ratio: expected a number from 0 to 1'],
     [{ 'min.cleanable.dirty.ratio': '' }, 'min.cleanable.dirty.ratio: expected a number from 0 to 1'],
-    [{ 'cleanup.policy': 'acknowledged' }, 'needs acknowledged.groups'],
+    [{ 'cleanup.policy': 'acknowledged' }, 'needs acknowledged.groups or groups'],
     [{ 'acknowledged.floor.ms': '2h', 'acknowledged.ceiling.ms': '1h' }, 'is below acknowledged.floor.ms'],
     [{ 'min.compaction.lag.ms': '2h', 'max.compaction.lag.ms': '1h' }, 'is below min.compaction.lag.ms'],
   ])('are refused when they are wrong: %j', (set, message) => {
     const refusal = changeTopicConfig({}, set);
     expect(refusal).toMatchObject({ code: 'INVALID_CONFIG' });
     expect((refusal as { message: string }).message).toContain(message);
+  });
+
+  it('go by the declared groups where no group is named that has to finish events', () => {
+    const set = { 'cleanup.policy': 'acknowledged', groups: 'billing,shipping:order=2' };
+    const changed = changeTopicConfig({}, set) as { config: TopicConfigTexts };
+    expect(topicConfig(changed.config, DEFAULTS).acknowledgedGroups).toEqual(['billing', 'shipping']);
+    const named = { ...changed.config, 'acknowledged.groups': 'audit' };
+    expect(topicConfig(named, DEFAULTS).acknowledgedGroups).toEqual(['audit']);
+    expect(changeTopicConfig(changed.config, {}, ['groups'])).toMatchObject({ code: 'INVALID_CONFIG' });
   });
 
   it('are not both set and unset', () => {

@@ -16,6 +16,7 @@ import {
   kafkaTopicSetting,
   kafkaTopicSettings,
 } from './kafka-topic-settings.ts';
+import { declaredGroups, parseTopicGroups, topicGroupsText, type TopicGroup } from './topic-groups.ts';
 
 /** What happens to old events. Any of them may be combined. */
 export interface CleanupPolicy {
@@ -33,8 +34,16 @@ export interface TopicConfig {
   readonly retentionMs: number;
   /** Of each partition. */
   readonly retentionBytes: number;
-  /** Whose progress `acknowledged` goes by, also when they have no member. */
+  /** Whose progress `acknowledged` goes by, also when they have no member: those of the setting, else the declared ones. */
   readonly acknowledgedGroups: readonly string[];
+  /** Declared: their order, and what dead letters do. Others may take part, too. */
+  readonly groups: readonly TopicGroup[];
+  /** Of parallel topics: how long a record is a member's. */
+  readonly deliveryLockMs: number;
+  /** Of parallel topics: failed deliveries after which a record is a dead letter. */
+  readonly deliveryLimit: number;
+  /** Of parallel topics: records of a partition that may be given out to a group at a time. */
+  readonly deliveryMaxInFlight: number;
   /** Kept for this long although they are acknowledged. */
   readonly acknowledgedFloorMs: number;
   /** Deleted after this long although they are not. */
@@ -105,9 +114,29 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     defaultText: ({ retentionBytes }) => limitText(retentionBytes),
   },
   'acknowledged.groups': {
-    help: 'acknowledged: the groups that have to finish an event before it goes, with commas',
+    help: 'acknowledged: the groups that have to finish an event before it goes, with commas; those of groups when empty',
     canonical: canonicalGroups,
     defaultText: () => '',
+  },
+  groups: {
+    help: 'groups that are declared, with commas: name:order=2:after-dead-letter=park:on-dead-letter=release',
+    canonical: canonicalTopicGroups,
+    defaultText: () => '',
+  },
+  'delivery.lock.ms': {
+    help: 'parallel topics: how long a record is a member’s before it is given to another',
+    canonical: durationSetting(1_000, false),
+    defaultText: () => '30000',
+  },
+  'delivery.limit': {
+    help: 'parallel topics: failed deliveries after which a record is a dead letter',
+    canonical: countSetting(1, 1_000),
+    defaultText: () => '5',
+  },
+  'delivery.max.in.flight': {
+    help: 'parallel topics: records of a partition that may be given out to one group at a time',
+    canonical: countSetting(1, 10_000),
+    defaultText: () => '2000',
   },
   'acknowledged.floor.ms': {
     help: 'acknowledged: how long an event is kept although every group has finished it',
@@ -194,6 +223,7 @@ export function changeTopicConfig(
 export function topicConfig(texts: TopicConfigTexts, defaults: TopicConfigDefaults): TopicConfig {
   const text = (name: string): string =>
     Object.hasOwn(texts, name) ? (texts[name] as string) : (SETTINGS[name] as Setting).defaultText(defaults);
+  const groups = declaredGroups(texts);
   const number = (name: string): number => (text(name) === UNLIMITED ? Infinity : Number(text(name)));
   const policies = list(text('cleanup.policy'));
   return {
@@ -204,7 +234,11 @@ export function topicConfig(texts: TopicConfigTexts, defaults: TopicConfigDefaul
     },
     retentionMs: number('retention.ms'),
     retentionBytes: number('retention.bytes'),
-    acknowledgedGroups: list(text('acknowledged.groups')),
+    acknowledgedGroups: acknowledgedGroups(text('acknowledged.groups'), groups),
+    groups,
+    deliveryLockMs: number('delivery.lock.ms'),
+    deliveryLimit: number('delivery.limit'),
+    deliveryMaxInFlight: number('delivery.max.in.flight'),
     acknowledgedFloorMs: number('acknowledged.floor.ms'),
     acknowledgedCeilingMs: number('acknowledged.ceiling.ms'),
     minCompactionLagMs: number('min.compaction.lag.ms'),
@@ -244,9 +278,10 @@ function canonicalText(name: string, text: string): Canonical | null {
 
 function checkTogether(config: TopicConfigTexts): Refusal | null {
   const policies = list(config['cleanup.policy'] ?? 'delete');
-  if (policies.includes('acknowledged') && list(config['acknowledged.groups'] ?? '').length === 0) {
+  const finishing = acknowledgedGroups(config['acknowledged.groups'] ?? '', declaredGroups(config));
+  if (policies.includes('acknowledged') && finishing.length === 0) {
     return invalid(
-      'cleanup.policy=acknowledged needs acknowledged.groups: without a group nothing would ever be finished',
+      'cleanup.policy=acknowledged needs acknowledged.groups or groups: without a group nothing would ever be finished',
     );
   }
   const floor = Number(config['acknowledged.floor.ms'] ?? 0);
@@ -284,6 +319,26 @@ function canonicalGroups(text: string): Canonical {
   const groups = [...new Set(list(text))];
   if (groups.length > MAX_ACKNOWLEDGED_GROUPS) return { wrong: `expected at most ${MAX_ACKNOWLEDGED_GROUPS} groups` };
   return { text: groups.join(',') };
+}
+
+function canonicalTopicGroups(text: string): Canonical {
+  const groups = parseTopicGroups(text);
+  return 'wrong' in groups ? groups : { text: topicGroupsText(groups) };
+}
+
+/** Those that are named, else those that are declared. */
+function acknowledgedGroups(text: string, declared: readonly TopicGroup[]): readonly string[] {
+  const named = list(text);
+  return named.length > 0 ? named : declared.map(({ name }) => name);
+}
+
+function countSetting(minimum: number, maximum: number): Setting['canonical'] {
+  return (text) => {
+    const count = text === '' ? Number.NaN : Number(text);
+    return Number.isInteger(count) && count >= minimum && count <= maximum
+      ? { text: String(count) }
+      : { wrong: `expected a whole number from ${minimum} to ${maximum}, got ${JSON.stringify(text)}` };
+  };
 }
 
 function canonicalRatio(text: string): Canonical {

@@ -90,9 +90,6 @@ export function checkCreateTopic(registry: TopicRegistry, request: CreateTopic):
   }
   const countRefusal = checkPartitionCount(request.partitionCount);
   if (countRefusal !== null) return countRefusal;
-  if (request.type === 'parallel') {
-    return refuse('UNSUPPORTED', 'topics of type parallel are not supported yet; create it with type ordered');
-  }
   if (registry.all().some((topic) => topic.name === request.name)) {
     return refuse('TOPIC_ALREADY_EXISTS', `topic ${JSON.stringify(request.name)} exists already`);
   }

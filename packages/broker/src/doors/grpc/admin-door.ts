@@ -1,5 +1,5 @@
 /** AdminService: wire messages to the services of topics, groups and offsets, and back. */
-import { create } from '@bufbuild/protobuf';
+import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
 import {
   partitionKey,
@@ -21,7 +21,9 @@ import {
   DescribeGroupResponseSchema,
   DescribeTopicConfigResponseSchema,
   DescribeTopicResponseSchema,
+  GroupGateSchema,
   GroupMemberSchema,
+  type GroupHeldSchema,
   GroupOffsetSchema,
   ListGroupsResponseSchema,
   ListOffsetsResponseSchema,
@@ -30,16 +32,20 @@ import {
   TopicPartitionsSchema,
   TopicSchema,
   TopicType,
+  WithheldReason,
   type AdminService,
   type DescribeTopicRequest,
+  type GroupGate,
   type ListOffsetsRequest,
   type RecordsBefore as WireRecordsBefore,
   type Topic,
   type TopicPartitions,
 } from '@naru/protocol/proto';
+import type { HeldDescription } from '../../core/group/index.ts';
 import type { TopicMetadata } from '../../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
-import type { GroupService } from '../../service/groups.ts';
+import type { GateReport } from '../../service/group-gates.ts';
+import type { GroupService, QueueReport } from '../../service/groups.ts';
 import type { RecordsBefore, TopicService } from '../../service/topics.ts';
 import { toOffsetPosition } from './positions.ts';
 import { logged, toConnectError } from './wire-errors.ts';
@@ -232,8 +238,63 @@ async function describeGroup(groupId: string, groups: GroupService, topics: Topi
         metadata: offset.metadata,
         memberId: offset.memberId ?? '',
         finished: offset.finished.map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) })),
+        ...(offset.gate === null ? {} : { gate: toWireGate(offset.gate) }),
+        ...(offset.queue === null ? {} : { queue: toWireQueue(offset.queue) }),
       }),
     ),
+    held: toWireHeld(group.held, topics),
+  });
+}
+
+function toWireHeld(
+  { partitions, ...all }: HeldDescription,
+  topics: TopicService,
+): MessageInitShape<typeof GroupHeldSchema> {
+  return {
+    partitions: partitions.map(({ partition: key, waiting, dead, blockedKeys }) => {
+      const { topicId, partition } = splitPartitionKey(key);
+      const topic = topics.findById(topicId);
+      const counts = { waiting: BigInt(waiting), dead: BigInt(dead), blockedKeys: BigInt(blockedKeys) };
+      return { topic: isRefusal(topic) ? '' : topic.name, partition, ...counts };
+    }),
+    events: BigInt(all.events),
+    sizeBytes: BigInt(all.sizeBytes),
+    maxEvents: BigInt(all.maxEvents),
+    maxBytes: BigInt(all.maxBytes),
+    full: all.isFull,
+  };
+}
+
+function toWireQueue({ available, acquired, finished, dying, oldest, holders }: QueueReport) {
+  return {
+    available: BigInt(available),
+    acquired: BigInt(acquired),
+    finished: BigInt(finished),
+    dying: BigInt(dying),
+    ...(oldest === null ? {} : { oldest: BigInt(oldest) }),
+    holders,
+  };
+}
+
+const WITHHELD_REASONS = {
+  lag: WithheldReason.LAG,
+  retry: WithheldReason.RETRY,
+  'dead-letter': WithheldReason.DEAD_LETTER,
+  'behind-key': WithheldReason.BEHIND_KEY,
+} as const;
+
+function toWireGate({ waitsFor, gateOffset, withheld, oldest, ...counts }: GateReport): GroupGate {
+  return create(GroupGateSchema, {
+    ...counts,
+    waitsFor: [...waitsFor],
+    gateOffset: BigInt(gateOffset),
+    withheld: BigInt(withheld),
+    oldest: oldest.map(({ offset, reason, groupId, deadLetterId }) => ({
+      offset: BigInt(offset),
+      reason: WITHHELD_REASONS[reason],
+      groupId: groupId ?? '',
+      deadLetterId: deadLetterId ?? '',
+    })),
   });
 }
 

@@ -1,13 +1,20 @@
 /** Which services there are, and who answers them. */
 import type { ConnectRouter, ServiceImpl } from '@connectrpc/connect';
-import { AdminService, health as healthProtocol, PublisherService, SubscriberService } from '@naru/protocol/proto';
+import {
+  AdminService,
+  DeadLetterService,
+  health as healthProtocol,
+  PublisherService,
+  SubscriberService,
+  TraceService,
+} from '@naru/protocol/proto';
 import type { HealthDoor } from './health-door.ts';
 import type { PublisherDoor } from './publisher-door.ts';
 import { addReflection } from './reflection-door.ts';
 import type { SubscriberDoor } from './subscriber-door.ts';
 import type { UnaryCalls } from './unary-door.ts';
 
-const SERVICES = [PublisherService, SubscriberService, AdminService];
+const SERVICES = [PublisherService, SubscriberService, AdminService, DeadLetterService, TraceService];
 
 /** Services whose health can be asked for. */
 export const SERVICE_NAMES: readonly string[] = SERVICES.map(({ typeName }) => typeName);
@@ -17,6 +24,8 @@ export interface GrpcDoors {
   readonly subscriber: SubscriberDoor;
   readonly unary: UnaryCalls;
   readonly admin: ServiceImpl<typeof AdminService>;
+  readonly deadLetters: ServiceImpl<typeof DeadLetterService>;
+  readonly trace: ServiceImpl<typeof TraceService>;
   readonly health: HealthDoor;
 }
 
@@ -25,6 +34,8 @@ export function grpcRoutes({
   subscriber,
   unary,
   admin,
+  deadLetters,
+  trace,
   health,
 }: GrpcDoors): (router: ConnectRouter) => void {
   return (router) => {
@@ -34,6 +45,8 @@ export function grpcRoutes({
       ...unary,
     });
     router.service(AdminService, admin);
+    router.service(DeadLetterService, deadLetters);
+    router.service(TraceService, trace);
     router.service(healthProtocol.Health, health);
     addReflection(router, [...SERVICES, healthProtocol.Health]);
   };

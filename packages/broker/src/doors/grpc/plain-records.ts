@@ -59,7 +59,7 @@ export class RecordFormatter {
     this.#format = format;
   }
 
-  format({ topic, partition: key, record }: GivenRecord): WireRecord {
+  format({ topic, partition: key, record, deliveryCount = 0 }: GivenRecord): WireRecord {
     const { topicId, partition } = splitPartitionKey(key);
     const { offset, timestampMs } = record;
     const place = {
@@ -67,6 +67,7 @@ export class RecordFormatter {
       partition,
       offset: BigInt(offset),
       requestId: encodeRequestId(topicId, partition, offset),
+      deliveryCount,
       ...(timestampMs < 0 ? {} : { timestampMs: BigInt(timestampMs) }),
     };
     const bytes = answerBytes(record);

@@ -9,20 +9,20 @@ import {
   SubscribeRequestSchema,
   SubscribeResponseSchema,
   type Join,
+  type PartitionCommit as WireCommit,
   type SubscribeRequest,
   type SubscribeResponse,
   type SubscriberService,
 } from '@naru/protocol/proto';
 import { ByteBudget } from '../../service/byte-budget.ts';
-import {
-  SubscriberSession,
-  type JoinRequest,
-  type SessionEvent,
-  type SubscriberSessionOptions,
-} from '../../service/subscriber-session.ts';
+import type { JoinRequest, PartitionCommit, SessionEvent } from '../../service/session-events.ts';
+import { SubscriberSession, type SubscriberSessionOptions } from '../../service/subscriber-session.ts';
+import { toWireClaimed } from './claims.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
+import { toOutcome, toWireBlockedKeys, toWireHeld } from './held-events.ts';
 import { Outbox } from './outbox.ts';
 import { toOffsetPosition, toPartitionKey, toPartitionRef, wireInteger } from './positions.ts';
+import { toSettlements, toWireAcquired, toWireRefusals } from './settlements.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Commits, seeks and releases of one stream that are being carried out. */
@@ -91,6 +91,8 @@ export class SubscriberDoor implements Pick<ServiceImpl<typeof SubscriberService
   async *#serve(requests: AsyncIterable<SubscribeRequest>, peer: string, signal: AbortSignal): AsyncIterable<Said> {
     const outbox = new Outbox<SessionEvent>();
     let heldBytes = 0;
+    /** With records of parallel topics, and not taken by the transport. */
+    const undelivered = new Set<Extract<SessionEvent, { type: 'records' }>>();
     const iterator = requests[Symbol.asyncIterator]();
     let session: SubscriberSession | null = null;
     try {
@@ -99,9 +101,17 @@ export class SubscriberDoor implements Pick<ServiceImpl<typeof SubscriberService
       if (message?.case !== 'join')
         throw new NaruError('INVALID_REQUEST', 'the first message of a subscription must be `join`');
       const emit = (event: SessionEvent): void => {
+        if (event.type === 'claimed' && event.forgotten > 0) {
+          const { forgotten } = event;
+          this.#options.logger.warn(
+            { forgotten },
+            'ids of handled events were forgotten before their time: idempotency.maxIds',
+          );
+        }
         if (event.type === 'ended') outbox.end(event.error);
         else outbox.push(event);
-        if (event.type === 'records') {
+        if (event.type === 'records' && event.acquired !== undefined) undelivered.add(event);
+        if (event.type === 'records' || event.type === 'late') {
           heldBytes += recordBytes(event);
           this.#held.take(recordBytes(event));
         }
@@ -124,7 +134,8 @@ export class SubscriberDoor implements Pick<ServiceImpl<typeof SubscriberService
       for await (const event of outbox) {
         if (event.type === 'ended') continue;
         yield event;
-        if (event.type !== 'records') continue;
+        if (event.type !== 'records' && event.type !== 'late') continue;
+        if (event.type === 'records') undelivered.delete(event);
         heldBytes -= recordBytes(event);
         this.#held.release(recordBytes(event));
       }
@@ -136,6 +147,7 @@ export class SubscriberDoor implements Pick<ServiceImpl<typeof SubscriberService
       this.#held.release(heldBytes);
       if (session !== null) {
         session.disconnected();
+        session.undelivered([...undelivered].flatMap(({ acquired = [] }) => acquired));
         this.#sessions.delete(session);
       }
     }
@@ -168,19 +180,13 @@ async function serve(
         session.poll(message.value.pollId, message.value.maxBytes, message.value.maxWaitMs);
         break;
       case 'commit':
-        start(
-          session.commit(
-            message.value.commitId,
-            message.value.partitions.map((entry) => ({
-              partition: toPartitionKey(entry.partition),
-              offset: wireInteger(entry.offset, 'an offset'),
-              finished: entry.finished.map(
-                ({ from, to }) => [wireInteger(from, 'an offset'), wireInteger(to, 'an offset')] as const,
-              ),
-              metadata: entry.metadata,
-            })),
-          ),
-        );
+        start(session.commit(message.value.commitId, message.value.partitions.map(toPartitionCommit)));
+        break;
+      case 'settle':
+        start(session.settle(message.value.settleId, toSettlements(message.value)));
+        break;
+      case 'claim':
+        start(session.claim(message.value.claimId, message.value.ids, wireInteger(message.value.leaseMs, 'a lease')));
         break;
       case 'seek': {
         const position = toOffsetPosition(message.value.position);
@@ -209,6 +215,16 @@ async function serve(
   await Promise.all(running);
 }
 
+function toPartitionCommit({ partition, offset, finished, metadata, outcomes }: WireCommit): PartitionCommit {
+  return {
+    partition: toPartitionKey(partition),
+    offset: wireInteger(offset, 'an offset'),
+    finished: finished.map(({ from, to }) => [wireInteger(from, 'an offset'), wireInteger(to, 'an offset')] as const),
+    metadata,
+    ...(outcomes.length === 0 ? {} : { outcomes: outcomes.map(toOutcome) }),
+  };
+}
+
 function toJoinRequest(join: Join, clientHost: string): JoinRequest {
   return {
     groupId: join.groupId,
@@ -228,9 +244,14 @@ function toJoinRequest(join: Join, clientHost: string): JoinRequest {
   };
 }
 
-function recordBytes(event: Extract<SessionEvent, { type: 'records' }>): number {
+function recordBytes(event: Extract<SessionEvent, { type: 'records' | 'late' }>): number {
   let bytes = 0;
+  if (event.type === 'late') {
+    for (const batch of event.batches) bytes += batch.length;
+    return bytes;
+  }
   for (const { batches } of event.partitions) for (const batch of batches) bytes += batch.length;
+  for (const { batches } of event.acquired ?? []) for (const batch of batches) bytes += batch.length;
   return bytes;
 }
 
@@ -242,11 +263,15 @@ type Said = Exclude<SessionEvent, { type: 'ended' }>;
 function toPieces(event: Said): Uint8Array[] {
   if (event.type !== 'records')
     return [toBinary(SubscribeResponseSchema, create(SubscribeResponseSchema, { message: toWire(event) }))];
-  const parts = event.partitions.map(({ partition, batches, highWatermark }) => {
+  const parts = event.partitions.map(({ partition, batches, highWatermark, withheld }) => {
     const { topicId, partition: number } = splitPartitionKey(partition);
-    return { topicId: topicIdToBytes(topicId), partition: number, batches, highWatermark };
+    return { topicId: topicIdToBytes(topicId), partition: number, batches, highWatermark, withheld };
   });
-  return encodeRecords(event.pollId, parts);
+  const acquired = event.acquired?.map(({ partition, ...rest }) => {
+    const { topicId, partition: number } = splitPartitionKey(partition);
+    return { topicId: topicIdToBytes(topicId), partition: number, ...rest };
+  });
+  return encodeRecords(event.pollId, parts, acquired);
 }
 
 function toWire(event: Said): WireMessage {
@@ -264,6 +289,8 @@ function toWire(event: Said): WireMessage {
         finished: finished.map(([from, to]) => ({ from: BigInt(from), to: BigInt(to) })),
         metadata: rest.metadata,
         highWatermark: BigInt(rest.highWatermark),
+        blockedKeys: [...(rest.blockedKeys ?? [])],
+        parallel: rest.parallel === true,
       }));
       return { case: 'assigned', value: { memberEpoch: event.memberEpoch, partitions } };
     }
@@ -272,12 +299,21 @@ function toWire(event: Said): WireMessage {
       return { case: 'revoked', value: { memberEpoch, lost, partitions: event.partitions.map(toPartitionRef) } };
     }
     case 'records': {
-      const partitions = event.partitions.map(({ partition, batches, highWatermark }) => ({
+      const partitions = event.partitions.map(({ partition, batches, highWatermark, withheld = [] }) => ({
         partition: toPartitionRef(partition),
         batches: batches.length === 1 ? (batches[0] as Uint8Array) : Buffer.concat(batches),
         highWatermark: BigInt(highWatermark),
+        withheld: withheld.map(BigInt),
       }));
-      return { case: 'records', value: { pollId: event.pollId, partitions } };
+      return {
+        case: 'records',
+        value: { pollId: event.pollId, partitions, acquired: event.acquired?.map(toWireAcquired) ?? [] },
+      };
+    }
+    case 'late': {
+      const { partition, batches, gone } = event;
+      const value = { partition: toPartitionRef(partition), batches: Buffer.concat(batches), gone: gone.map(BigInt) };
+      return { case: 'late', value };
     }
     case 'committed': {
       const errors = event.errors.map(({ partition, refusal }) => ({
@@ -286,6 +322,14 @@ function toWire(event: Said): WireMessage {
       }));
       return { case: 'committed', value: { commitId: event.commitId, errors } };
     }
+    case 'held':
+      return { case: 'held', value: toWireHeld(event) };
+    case 'blocked-keys':
+      return { case: 'blockedKeys', value: toWireBlockedKeys(event) };
+    case 'settled':
+      return { case: 'settled', value: { settleId: event.settleId, refused: toWireRefusals(event.refused) } };
+    case 'claimed':
+      return { case: 'claimed', value: toWireClaimed(event) };
     case 'position-reset':
       return {
         case: 'positionReset',

@@ -269,7 +269,7 @@ describe('a session of calls', () => {
     expect((await client.admin.describeGroup({ groupId: 'payment' })).members).toEqual([]);
     expect(await codeOf(client.calls.leave({ sessionId }))).toBe('UNKNOWN_MEMBER_ID');
     expect(await codeOf(client.calls.poll({ sessionId: '' }))).toBe('UNKNOWN_MEMBER_ID');
-    expect(await codeOf(client.calls.ack({ sessionId }))).toBe('UNSUPPORTED');
+    expect(await codeOf(client.calls.ack({ sessionId }))).toBe('UNKNOWN_MEMBER_ID');
   });
 
   it('ends the wait of its poll when the broker closes', async () => {

@@ -4,10 +4,12 @@ import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import { partitionKey, splitPartitionKey, type Logger, type PartitionKey } from '@naru/base';
 import { NaruError, type Refusal } from '@naru/protocol';
 import {
+  AckResponseSchema,
   CommitResponseSchema,
   JoinResponseSchema,
   LeaveResponseSchema,
   PollResponseSchema,
+  type AckRequest,
   type CommitRequest,
   type JoinRequest,
   type OffsetCommit,
@@ -16,11 +18,12 @@ import {
   type SubscriberService,
 } from '@naru/protocol/proto';
 import type { MetadataFollower } from '../../runtime/metadata-follower.ts';
-import type { AssignedPartition, PartitionCommit } from '../../service/subscriber-session.ts';
-import type { CommitAnswer, PollAnswer } from '../../service/unary-session.ts';
+import type { AssignedPartition, PartitionCommit } from '../../service/session-events.ts';
+import type { CommitAnswer, PollAnswer } from '../../service/unary-calls.ts';
 import type { UnarySessions } from '../../service/unary-sessions.ts';
 import { RecordFormatter } from './plain-records.ts';
 import { toOffsetPosition, wireInteger } from './positions.ts';
+import { toAckSettlements } from './settlements.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 export interface UnaryDoorOptions {
@@ -47,15 +50,7 @@ export function unaryDoor({ sessions, follower, logger, peerOf }: UnaryDoorOptio
     join: (request, context) => answer(() => join(request, peerOf(context), sessions)),
     poll: (request, context) => answer(() => poll(request, context.signal, sessions)),
     commit: (request) => answer(() => commit(request, sessions, names)),
-    ack: () =>
-      answer(() =>
-        Promise.reject(
-          new NaruError(
-            'UNSUPPORTED',
-            'there are no parallel topics yet, whose events alone are acknowledged: use Commit',
-          ),
-        ),
-      ),
+    ack: (request) => answer(() => ack(request, sessions)),
     leave: ({ sessionId }) =>
       answer(async () => {
         await sessions.find(sessionId).leave();
@@ -161,6 +156,20 @@ function toCommitResponse({ committed, failed }: CommitAnswer, names: TopicNames
   return create(CommitResponseSchema, {
     committed: committed.map(({ partition, offset }) => ({ ...names.placeOf(partition), offset: BigInt(offset) })),
     failed: failed.map(({ partition, refusal }) => toFailure(names.placeOf(partition), refusal)),
+  });
+}
+
+async function ack({ sessionId, requestIds, settlements }: AckRequest, sessions: UnarySessions) {
+  const session = sessions.find(sessionId);
+  const asked = toAckSettlements(requestIds, settlements);
+  const refused = await session.settle(asked.partitions);
+  return create(AckResponseSchema, {
+    refused: refused.flatMap(({ partition, from, to, refusal }) =>
+      Array.from({ length: to - from }, (_, index) => ({
+        requestId: asked.requestIdOf(partition, from + index),
+        error: toErrorMessage(refusal),
+      })),
+    ),
   });
 }
 

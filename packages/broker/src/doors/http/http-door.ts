@@ -18,6 +18,7 @@ import {
   universalResponseToNodeResponse,
 } from '@connectrpc/connect-node';
 import type { Logger } from '@naru/base';
+import type { SchemaRegistryDoor } from './schema-registry.ts';
 import { isPlainGrpc, serveGrpcStream, type StreamMethod } from '../grpc/grpc-stream.ts';
 
 /** A stream's flow-control window: several poll answers or batches, so that one round trip does not bound throughput. */
@@ -54,15 +55,16 @@ export interface HttpDoorOptions {
   /** Methods that plain gRPC over HTTP/2 gets without the library. They are among `routes` too. */
   readonly streams: readonly StreamMethod[];
   readonly pages: HttpPages;
+  readonly schemaRegistry: SchemaRegistryDoor;
   readonly logger: Logger;
 }
 
-export function httpDoor({ routes, streams, pages, logger }: HttpDoorOptions): HttpDoor {
+export function httpDoor({ routes, streams, pages, schemaRegistry, logger }: HttpDoorOptions): HttpDoor {
   const rpc = rpcHandler(routes, logger);
   const byPath = new Map(streams.map((method) => [method.path, method]));
   const handle = (request: Request, response: Response): void => {
     const path = (request.url ?? '/').split('?', 1)[0] as string;
-    if (servePage(path, request.method ?? 'GET', response, pages, logger)) return;
+    if (servePage(path, request.method ?? 'GET', response, pages, logger) || schemaRegistry(request, response)) return;
     const method = byPath.get(path);
     if (method !== undefined && 'stream' in response && request.method === 'POST' && isPlainGrpc(request.headers)) {
       void serveGrpcStream(response.stream, method, MAX_MESSAGE_BYTES, logger);

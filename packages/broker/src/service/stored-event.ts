@@ -1,0 +1,51 @@
+/** Reads one event from its partition. */
+import type { PartitionKey } from '@naru/base';
+import { isNaruError, refuse, type Refusal } from '@naru/protocol';
+import { decodeRecords, readBatchHeader, type BatchRecord, type CompressionCodecs } from '@naru/protocol/batch';
+import { isRefusal, type ShardClient } from '../runtime/commands.ts';
+import { newFetchId } from './long-poll.ts';
+
+/** Enough for the batch that holds the event: a fetch gives one batch even when it is larger. */
+const ONE_BATCH = 1;
+
+/**
+ * @returns null when it is stored no more; EVENT_NOT_FOUND when nothing was stored there yet, DATA_CORRUPT and what else a
+ *   fetch refuses
+ */
+export async function readEvent(
+  shard: ShardClient,
+  codecs: CompressionCodecs,
+  partition: PartitionKey,
+  offset: number,
+): Promise<BatchRecord | null | Refusal> {
+  const wanted = { partition, offset, maxBytes: ONE_BATCH };
+  const reply = await shard.submit({
+    type: 'fetch',
+    fetchId: newFetchId(),
+    partitions: [wanted],
+    minBytes: 0,
+    maxBytes: ONE_BATCH,
+    maxWaitMs: 0,
+    everyPartition: true,
+  });
+  if (isRefusal(reply)) return reply;
+  const [fetched] = reply.partitions;
+  if (fetched === undefined) return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${partition}`);
+  if (offset >= fetched.highWatermark && fetched.refusal?.code !== 'UNKNOWN_TOPIC_OR_PARTITION') {
+    return refuse(
+      'EVENT_NOT_FOUND',
+      `nothing is stored at offset ${offset} yet: the partition ends at ${fetched.highWatermark}`,
+    );
+  }
+  if (fetched.refusal?.code === 'OFFSET_OUT_OF_RANGE') return null;
+  if (fetched.refusal !== null) return fetched.refusal;
+  const [batch] = fetched.batches;
+  // Compaction leaves gaps, which the next batch stands behind.
+  if (batch === undefined || readBatchHeader(batch).baseOffset > offset) return null;
+  try {
+    return decodeRecords(batch, codecs).find((record) => record.offset === offset) ?? null;
+  } catch (error) {
+    if (isNaruError(error)) return refuse('DATA_CORRUPT', `the event cannot be read: ${error.message}`);
+    throw error;
+  }
+}

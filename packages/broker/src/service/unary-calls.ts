@@ -1,0 +1,25 @@
+/** What a member that speaks in single calls asks for, and what it is answered: types. */
+import type { PartitionKey } from '@naru/base';
+import type { Refusal } from '@naru/protocol';
+import type { AnswerLimits, GivenRecord } from './poll-answer.ts';
+import type { PollNews } from './poll-news.ts';
+
+export interface PollRequest extends AnswerLimits {
+  readonly maxWaitMs: number;
+  /** Id of the last answer that arrived; null: the last one. */
+  readonly received: number | null;
+  /** The member does not wait any more. */
+  readonly signal: AbortSignal;
+}
+
+export interface PollAnswer {
+  readonly pollId: number;
+  readonly memberEpoch: number;
+  readonly records: readonly GivenRecord[];
+  readonly news: PollNews;
+}
+
+export interface CommitAnswer {
+  readonly committed: readonly { readonly partition: PartitionKey; readonly offset: number }[];
+  readonly failed: readonly { readonly partition: PartitionKey; readonly refusal: Refusal }[];
+}
