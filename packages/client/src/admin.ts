@@ -3,8 +3,14 @@ import type { DescMessage, DescMethodUnary, MessageInitShape, MessageShape } fro
 import type { TopicId } from '@naru/base';
 import { topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { AdminService, TopicType as WireTopicType } from '@naru/protocol/proto';
-import type { DescribeGroupResponse, GroupOffset as WireGroupOffset, Topic as WireTopic } from '@naru/protocol/proto';
+import { AdminService, TopicType as WireTopicType, WithheldReason } from '@naru/protocol/proto';
+import type {
+  DescribeGroupResponse,
+  GroupGate as WireGroupGate,
+  GroupQueue as WireGroupQueue,
+  GroupOffset as WireGroupOffset,
+  Topic as WireTopic,
+} from '@naru/protocol/proto';
 import type { CallOptions } from './call-options.ts';
 import { withDeadline } from './call-options.ts';
 import type { Runtime } from './runtime.ts';
@@ -113,6 +119,54 @@ export interface GroupOffset {
   readonly memberId: string | undefined;
   /** Finished beyond the committed offset: [from, to). */
   readonly finished: readonly { readonly from: bigint; readonly to: bigint }[];
+  /** What its events wait for; undefined when the group waits for no other group there. */
+  readonly gate: GroupGate | undefined;
+  /** Of a parallel topic, whose committed offset is the one below which everything is finished; else undefined. */
+  readonly queue: GroupQueue | undefined;
+}
+
+/** What of a parallel topic's partition is given out to a group. */
+export interface GroupQueue {
+  /** To be given out: now, later, or for the first time. */
+  readonly available: bigint;
+  /** Some member has them. */
+  readonly acquired: bigint;
+  /** Beyond the committed offset. */
+  readonly finished: bigint;
+  /** About to be dead letters. */
+  readonly dying: bigint;
+  /** The first that is not finished; undefined when all are. */
+  readonly oldest: bigint | undefined;
+  /** Members that have some. */
+  readonly holders: number;
+}
+
+/** A group of a higher order gets an event once every group of a lower order has finished it. */
+export interface GroupGate {
+  /** Groups of a lower order. */
+  readonly waitsFor: readonly string[];
+  /** Nothing from here on is released by all of them. */
+  readonly gateOffset: bigint;
+  /** Events that the group has not finished and that are not released. */
+  readonly withheld: bigint;
+  /** By offset: the first that is not released, and the first that is and stays behind an earlier event of its key. */
+  readonly oldest: readonly WithheldEvent[];
+  /** Events that were passed over while later ones were given. */
+  readonly passedOver: number;
+  /** Of these: released, and behind an earlier event of their key. */
+  readonly behindKey: number;
+  /** As many were passed over as may be: the partition is not read on until some are given. */
+  readonly stalled: boolean;
+}
+
+export interface WithheldEvent {
+  readonly offset: bigint;
+  /** `lag`: the group has not come so far. `retry`: it failed there and waits. `dead-letter`: until redriven or purged. */
+  readonly reason: 'lag' | 'retry' | 'dead-letter' | 'behind-key';
+  /** The group that has not finished it; undefined for `behind-key`. */
+  readonly groupId: string | undefined;
+  /** Of that group. */
+  readonly deadLetterId: string | undefined;
 }
 
 export interface GroupDescription {
@@ -354,5 +408,36 @@ function groupOffset(wire: WireGroupOffset): GroupOffset {
     metadata: wire.metadata,
     memberId: wire.memberId === '' ? undefined : wire.memberId,
     finished: wire.finished.map(({ from, to }) => ({ from, to })),
+    gate: wire.gate === undefined ? undefined : groupGate(wire.gate),
+    queue: wire.queue === undefined ? undefined : groupQueue(wire.queue),
   };
+}
+
+function groupQueue({ available, acquired, finished, dying, oldest, holders }: WireGroupQueue): GroupQueue {
+  return { available, acquired, finished, dying, oldest, holders };
+}
+
+function groupGate({
+  waitsFor,
+  gateOffset,
+  withheld,
+  oldest,
+  passedOver,
+  behindKey,
+  stalled,
+}: WireGroupGate): GroupGate {
+  const events = oldest.map(({ offset, reason, groupId, deadLetterId }): WithheldEvent => ({
+    offset,
+    reason: withheldReason(reason),
+    groupId: groupId === '' ? undefined : groupId,
+    deadLetterId: deadLetterId === '' ? undefined : deadLetterId,
+  }));
+  return { waitsFor, gateOffset, withheld, oldest: events, passedOver, behindKey, stalled };
+}
+
+/** What a later broker may add is a lag at least. */
+function withheldReason(reason: WithheldReason): WithheldEvent['reason'] {
+  if (reason === WithheldReason.RETRY) return 'retry';
+  if (reason === WithheldReason.DEAD_LETTER) return 'dead-letter';
+  return reason === WithheldReason.BEHIND_KEY ? 'behind-key' : 'lag';
 }

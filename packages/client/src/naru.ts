@@ -3,21 +3,31 @@
  */
 import { delay, topicIdFromBytes, toError } from '@naru/base';
 import { NaruError, checkGroupId, checkTopicName } from '@naru/protocol';
-import type { RecordHeader } from '@naru/protocol/batch';
+import type { RecordHeader, RecordHeaders } from '@naru/protocol/batch';
 
 import { AdminService } from '@naru/protocol/proto';
 import { Admin } from './admin.ts';
 import { backoffMs } from './backoff.ts';
 import type { CallOptions } from './call-options.ts';
 import { abortedError, withDeadline } from './call-options.ts';
+import { CatalogBinding } from './catalog/catalog-binding.ts';
+import { Catalog } from './catalog/catalog.ts';
+import type { EventName, EventValue } from './catalog/event-catalog.ts';
 import { codecs } from './codecs.ts';
+import { DeadLetters } from './delivery/dead-letters.ts';
+import { EventTracing } from './delivery/event-trace.ts';
+import type { EventTrace, GroupTrace, TraceOptions, TracedEvent, WaitOptions } from './delivery/event-trace.ts';
+import { CloudEvents, ownHeaders } from './publisher/cloud-events.ts';
+import { PendingValues } from './publisher/pending-values.ts';
 import type { DeliveryListener, PublishResult } from './publisher/publish-result.ts';
 import { Publisher } from './publisher/publisher.ts';
 import type { TopicLayout } from './publisher/route-table.ts';
 import type { Runtime } from './runtime.ts';
 import { systemRuntime } from './runtime.ts';
-import type { Serde } from './serde/serde.ts';
-import { json, serializeValue } from './serde/serde.ts';
+import { SchemaRegistryClient } from './serde/registry/schema-registry-client.ts';
+import type { SchemaRegistryOptions } from './serde/registry/schema-registry-client.ts';
+import type { Awaitable, Serde } from './serde/serde.ts';
+import { isPromise, json, serializeValue } from './serde/serde.ts';
 import { loadSettings } from './settings-file.ts';
 import type { Settings, SettingsInput } from './settings.ts';
 import { EventPoller } from './subscriber/event-poller.ts';
@@ -44,9 +54,24 @@ export interface EnqueueOptions {
   readonly timestamp?: number | Date | undefined;
   /** How the value is written. Default JSON. */
   readonly serde?: Serde<unknown> | undefined;
+  /**
+   * CloudEvents attributes, unless the setting `publisher.cloudEvents` is off: what it is called by whoever handles it by type (default:
+   * the topic), who says it (default: `/` and the client id), and its own id (default: a new UUIDv7).
+   */
+  readonly type?: string | undefined;
+  readonly source?: string | undefined;
+  readonly id?: string | undefined;
+  /** W3C trace context, as the header of the same name. */
+  readonly traceparent?: string | undefined;
 }
 
-export interface PublishOptions extends EnqueueOptions, CallOptions {}
+export interface PublishOptions extends EnqueueOptions, CallOptions {
+  /**
+   * What the promise waits for: that the event is stored (the default), or that every group that is declared for the topic has
+   * processed it, as by {@link Naru.wait}.
+   */
+  readonly until?: 'stored' | 'processed' | undefined;
+}
 
 export interface CloseOptions {
   /** How long to wait for what is in flight, milliseconds. Default: the delivery time-out. */
@@ -57,6 +82,10 @@ export interface CloseOptions {
 export interface NaruParts {
   readonly transport?: Transport;
   readonly runtime?: Partial<Runtime>;
+  /** In place of the one that the settings name. */
+  readonly catalog?: Catalog | undefined;
+  /** The W3C trace context of the caller, asked for with each event that is published without one. */
+  readonly traceparent?: () => string | undefined;
 }
 
 /**
@@ -69,6 +98,8 @@ export interface NaruParts {
 export async function connect(source?: SettingsInput | string, parts: NaruParts = {}): Promise<Naru> {
   const settings = await loadSettings(source);
   const runtime = { ...systemRuntime, ...parts.runtime };
+  const { catalog: file, environment } = settings;
+  const catalog = parts.catalog ?? (file === null ? undefined : await Catalog.load(file, { environment }));
   const transport = parts.transport ?? new ConnectTransport({ brokers: settings.brokers });
   if (settings.connectTimeoutMs > 0) {
     try {
@@ -78,7 +109,7 @@ export async function connect(source?: SettingsInput | string, parts: NaruParts 
       throw error;
     }
   }
-  return new Naru(settings, transport, runtime);
+  return new Naru(settings, transport, runtime, parts.traceparent, catalog);
 }
 
 /** Waits until a broker answers. */
@@ -109,19 +140,38 @@ async function reach(transport: Transport, settings: Settings, runtime: Runtime)
 
 export class Naru implements AsyncDisposable {
   readonly settings: Settings;
+  /** Null where there is none: then names are topics. */
+  readonly catalog: Catalog | null;
   readonly admin: Admin;
+  /** Events that groups could not handle. */
+  readonly deadLetters: DeadLetters;
+  readonly #tracing: EventTracing;
   readonly #transport: Transport;
   readonly #runtime: Runtime;
   readonly #publisher: Publisher;
+  readonly #pendingValues: PendingValues;
+  /** Null when events carry no headers of CloudEvents. */
+  readonly #cloudEvents: CloudEvents | null;
+  readonly #binding: CatalogBinding | null;
   readonly #subscribers = new Set<{ close(): Promise<void> }>();
   readonly #checkedTopics = new Set<string>();
   #closing: Promise<void> | null = null;
 
-  constructor(settings: Settings, transport: Transport, runtime: Runtime = systemRuntime) {
+  constructor(
+    settings: Settings,
+    transport: Transport,
+    runtime: Runtime = systemRuntime,
+    traceparent?: () => string | undefined,
+    catalog?: Catalog,
+  ) {
     this.settings = settings;
+    this.catalog = catalog ?? null;
+    this.#binding = catalog === undefined ? null : new CatalogBinding(catalog, () => this.schemaRegistry());
     this.#transport = transport;
     this.#runtime = runtime;
     this.admin = new Admin(transport, runtime, settings.requestTimeoutMs);
+    this.deadLetters = new DeadLetters(transport, runtime, settings.requestTimeoutMs);
+    this.#tracing = new EventTracing(transport, runtime, settings.requestTimeoutMs);
     this.#publisher = new Publisher({
       transport,
       runtime,
@@ -129,21 +179,34 @@ export class Naru implements AsyncDisposable {
       codecs,
       describeTopic: (topic, signal) => this.#describeTopic(topic, signal),
     });
+    const source = `/${settings.clientId}`;
+    this.#cloudEvents = settings.publisher.cloudEvents
+      ? new CloudEvents({ source, random: runtime.random, traceparent })
+      : null;
+    this.#pendingValues = new PendingValues(runtime.timers, settings.publisher.deliveryTimeoutMs);
   }
 
   /**
-   * Publishes one event; resolves when it is durable. Publishes that are not awaited one by one share batches. Waits when
+   * Publishes one event to a topic, or, with a catalog, by its event name; resolves when it is durable. Publishes that are not awaited one by one share batches. Waits when
    * the buffer is full.
    *
    * Rejects with DELIVERY_TIMEOUT when it was not acknowledged in time: the event may have been stored then. So, too, after
    * an abort or `timeoutMs`, unless the event still waited for memory.
+   *
+   * With a catalog it rejects with INVALID_REQUEST for an event that the catalog does not have, and with SERIALIZATION, and the path
+   * in the value, for one that has no key or does not fit the schema.
    */
-  publish(topic: string, value: unknown, options: PublishOptions = {}): Promise<PublishResult> {
+  publish<Name extends EventName>(
+    name: Name,
+    value: EventValue<Name>,
+    options: PublishOptions = {},
+  ): Promise<PublishResult> {
+    if (options.until === 'processed') return this.#publishUntilProcessed(name, value, options);
     if (options.signal !== undefined || options.timeoutMs !== undefined)
-      return this.#publishWithin(topic, value, options);
+      return this.#publishWithin(name, value, options);
     return new Promise<PublishResult>((resolve, reject) => {
       try {
-        this.#submit(topic, value, options, { resolve, reject });
+        this.#submit(name, value, options, { resolve, reject });
       } catch (error) {
         reject(toError(error));
       }
@@ -154,29 +217,41 @@ export class Naru implements AsyncDisposable {
    * Hands over one event and returns at once: true when it was taken, false when the buffer is full ({@link ready} then
    * says when there is room). What becomes of it, {@link onDelivery} listeners are told.
    *
-   * @throws NaruError for an event that cannot be published at all: SERIALIZATION, RECORD_TOO_LARGE, INVALID_TOPIC, CLOSED
+   * @throws NaruError for an event that cannot be published at all: SERIALIZATION, RECORD_TOO_LARGE, INVALID_TOPIC, CLOSED. Where
+   *   its serde answers with a promise, listeners are told instead
    */
-  enqueue(topic: string, value: unknown, options: EnqueueOptions = {}): boolean {
+  enqueue<Name extends EventName>(name: Name, value: EventValue<Name>, asked: EnqueueOptions = {}): boolean {
+    const event = this.catalog?.event(name);
+    const topic = event === undefined ? name : event.topic;
+    const options = event === undefined ? asked : this.#bound.publishing(event, value, asked);
     this.#checkTopic(topic);
-    const { key, headers, partition, timestamp } = options;
-    return this.#publisher.enqueue(
-      topic,
-      keyBytes(key),
-      valueBytes(options.serde, value, topic),
-      headers === undefined ? undefined : recordHeaders(headers),
-      timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp),
-      partition,
-    );
+    const { key: textKey, headers: input, partition, timestamp } = options;
+    const key = keyBytes(textKey);
+    const atMs = timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp);
+    const plain = input === undefined ? undefined : recordHeaders(input);
+    const headers = this.#cloudEvents?.headers(topic, value, options, plain, atMs) ?? plain;
+    if (this.#pendingValues.isFull) return false;
+    const bytes = valueBytes(options.serde, value, topic);
+    if (!isPromise(bytes) && !this.#pendingValues.hasLine(topic))
+      return this.#publisher.enqueue(topic, key, bytes, headers, atMs, partition);
+    this.#lineUp(topic, key, bytes, headers, atMs, partition, null);
+    return true;
   }
 
   /** Resolves when the buffer has room again. */
   ready(options?: CallOptions): Promise<void> {
-    return withDeadline(this.#runtime.timers, options, undefined, 'ready', () => this.#publisher.whenReady());
+    return withDeadline(this.#runtime.timers, options, undefined, 'ready', async () => {
+      await this.#pendingValues.whenRoom();
+      await this.#publisher.whenReady();
+    });
   }
 
   /** Sends what was published so far without lingering; resolves when all of it is stored or has failed. */
   flush(options?: CallOptions): Promise<void> {
-    return withDeadline(this.#runtime.timers, options, undefined, 'flush', () => this.#publisher.flush());
+    return withDeadline(this.#runtime.timers, options, undefined, 'flush', async () => {
+      await this.#pendingValues.whenEntered();
+      await this.#publisher.flush();
+    });
   }
 
   /** Tells what became of enqueued events. @returns a function that ends it */
@@ -190,6 +265,7 @@ export class Naru implements AsyncDisposable {
     const subscriber = new Subscriber(
       {
         ...this.#subscriberContext(),
+        catalog: this.#binding ?? undefined,
         resolvePosition: (partition, position) => this.#resolvePosition(partition, position),
         closed: () => this.#subscribers.delete(subscriber),
       },
@@ -212,6 +288,29 @@ export class Naru implements AsyncDisposable {
     return poller;
   }
 
+  /** A client of the schema registry, for `serdes.withRegistry`: the broker's own, unless the options name another. */
+  schemaRegistry(options: Partial<SchemaRegistryOptions> = {}): SchemaRegistryClient {
+    return new SchemaRegistryClient({ url: this.settings.brokers, runtime: this.#runtime, ...options });
+  }
+
+  /**
+   * What became of an event, in each group.
+   *
+   * @param event its request id, its place, or its CloudEvents id
+   */
+  trace(event: TracedEvent, options?: TraceOptions): Promise<EventTrace> {
+    return this.#tracing.trace(event, options);
+  }
+
+  /**
+   * Resolves when the group, or every declared group, has processed the event. Time-out: the settings' `requestTimeoutMs`.
+   *
+   * @throws DeadLetteredError as soon as one of them cannot; RequestTimedOutError with where it is
+   */
+  wait(requestId: string, options?: WaitOptions): Promise<readonly GroupTrace[]> {
+    return this.#tracing.wait(requestId, options);
+  }
+
   /** Ends subscribers, delivers what is in flight, and closes the connection. Further calls get the same promise. */
   close(options: CloseOptions = {}): Promise<void> {
     this.#closing ??= this.#close(options);
@@ -226,22 +325,60 @@ export class Naru implements AsyncDisposable {
     await Promise.all([...this.#subscribers].map((subscriber) => subscriber.close()));
     // What is still open then is reported to whoever published it.
     await this.flush({ timeoutMs }).catch(() => {});
+    this.#pendingValues.close(() => new NaruError('CLOSED', 'the connection is closed; the event was not sent'));
     await this.#publisher.close();
     await this.#transport.close();
   }
 
-  #submit(topic: string, value: unknown, options: PublishOptions, settler: PublishSettler): (() => boolean) | null {
+  #submit(name: string, value: unknown, asked: PublishOptions, settler: PublishSettler): (() => boolean) | null {
+    const event = this.catalog?.event(name);
+    const topic = event === undefined ? name : event.topic;
+    const options = event === undefined ? asked : this.#bound.publishing(event, value, asked);
     this.#checkTopic(topic);
-    const { key, headers, partition, timestamp } = options;
-    return this.#publisher.publish(
-      topic,
-      keyBytes(key),
-      valueBytes(options.serde, value, topic),
-      headers === undefined ? undefined : recordHeaders(headers),
-      timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp),
-      partition,
-      settler,
-    );
+    const { key: textKey, headers: input, partition, timestamp } = options;
+    const key = keyBytes(textKey);
+    const atMs = timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp);
+    const plain = input === undefined ? undefined : recordHeaders(input);
+    const headers = this.#cloudEvents?.headers(topic, value, options, plain, atMs) ?? plain;
+    const bytes = valueBytes(options.serde, value, topic);
+    if (!isPromise(bytes) && !this.#pendingValues.hasLine(topic))
+      return this.#publisher.publish(topic, key, bytes, headers, atMs, partition, settler);
+    return this.#lineUp(topic, key, bytes, headers, atMs, partition, settler);
+  }
+
+  /** Publishes once the value is ready and everything before it in its topic has been published. */
+  #lineUp(
+    topic: string,
+    key: Uint8Array | null,
+    value: Awaitable<Uint8Array | null>,
+    encoded: RecordHeaders | undefined,
+    atMs: number,
+    partition: number | undefined,
+    settler: PublishSettler | null,
+  ): () => boolean {
+    const headers = ownHeaders(encoded);
+    return this.#pendingValues.add(topic, value, {
+      enter: (ready) => this.#publisher.publish(topic, key, ready, headers, atMs, partition, settler),
+      failed: (error) => {
+        if (settler === null) this.#publisher.refused({ topic, key, headers, partition }, error);
+        else settler.reject(error);
+      },
+    });
+  }
+
+  /** Only where there is a catalog. */
+  get #bound(): CatalogBinding {
+    return this.#binding as CatalogBinding;
+  }
+
+  async #publishUntilProcessed(name: string, value: unknown, options: PublishOptions): Promise<PublishResult> {
+    const { clock } = this.#runtime;
+    const { signal, timeoutMs = this.settings.requestTimeoutMs } = options;
+    const startMs = clock.monotonicMs();
+    const sent = await this.#publishWithin(name, value, { ...options, timeoutMs, until: 'stored' });
+    const leftMs = Math.max(0, timeoutMs - (clock.monotonicMs() - startMs));
+    await this.wait(sent.requestId, { signal, timeoutMs: leftMs });
+    return sent;
   }
 
   #publishWithin(topic: string, value: unknown, options: PublishOptions): Promise<PublishResult> {
@@ -309,7 +446,7 @@ function keyBytes(key: string | Uint8Array | null | undefined): Uint8Array | nul
   return key ?? null;
 }
 
-function valueBytes(serde: Serde<unknown> | undefined, value: unknown, topic: string): Uint8Array | null {
+function valueBytes(serde: Serde<unknown> | undefined, value: unknown, topic: string): Awaitable<Uint8Array | null> {
   return serializeValue(serde ?? json, value, topic);
 }
 

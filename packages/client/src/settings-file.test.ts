@@ -23,7 +23,7 @@ describe('settings', () => {
     expect(defaults).toMatchObject({
       brokers: ['localhost:9092'],
       publisher: { lingerMs: 0, maxInFlight: 5, deliveryTimeoutMs: 120_000, compression: 'none' },
-      subscriber: { concurrency: 1, autoCommit: true, autoCommitIntervalMs: 1_000, retry: { attempts: 'unlimited' } },
+      subscriber: { concurrency: 1, autoCommit: true, autoCommitIntervalMs: 1_000, retry: { attempts: 5 } },
     });
   });
 
@@ -50,7 +50,7 @@ describe('settings', () => {
     const text = ['clientId: shop', 'publisher:', '  batchBytes: large', '  lingers: 5', 'brokers: []'].join('\n');
     const problems = problemsOf(text);
     expect(problems).toContainEqual(expect.stringMatching(/^naru\.yaml:3:15: publisher\.batchBytes: .*64KiB.*"large"/));
-    expect(problems).toContainEqual('naru.yaml:4:3: unknown setting "publisher.lingers"');
+    expect(problems).toContainEqual('naru.yaml:4:3: unknown setting "publisher.lingers"; did you mean "lingerMs"?');
     expect(problems).toContainEqual('naru.yaml:5:10: brokers: expected at least one broker');
     expect(problems).toHaveLength(3);
   });
@@ -92,5 +92,51 @@ describe('settings', () => {
       code: 'INVALID_CONFIGURATION',
       message: expect.stringContaining('no such file'),
     });
+  });
+});
+
+describe('environments of a settings file', () => {
+  const text = [
+    'clientId: shop',
+    'publisher: { lingerMs: 1, batchBytes: 2048 }',
+    'catalog: events.yaml',
+    'environments:',
+    '  test: { clientId: shop-test, publisher: { lingerMs: 2 } }',
+    '  prod: { publisher: { lingers: 2 } }',
+  ].join('\n');
+
+  it('are laid over the rest, under variables and what the program passes', () => {
+    const settings = parseSettings(text, 'naru.yaml', { NARU_ENV: 'test' });
+    expect(settings).toMatchObject({ clientId: 'shop-test', environment: 'test' });
+    expect(settings.publisher).toMatchObject({ lingerMs: 2, batchBytes: 2_048 });
+    const overridden = parseSettings(text, 'naru.yaml', { NARU_ENV: 'test', NARU_PUBLISHER_LINGER: '3' });
+    expect(overridden.publisher.lingerMs).toBe(3);
+    expect(parseSettings(`environment: test\n${text}`, 'naru.yaml').clientId).toBe('shop-test');
+    expect(parseSettings(text, 'naru.yaml').clientId).toBe('shop');
+  });
+
+  it.each([
+    [text, 'prod', 'naru.yaml:6:24: unknown setting "publisher.lingers"; did you mean "lingerMs"?'],
+    [text, 'tset', 'naru.yaml:5:3: no environment "tset"; did you mean "test"?'],
+    [text, 'nowhere', 'naru.yaml:5:3: no environment "nowhere"; there are test, prod'],
+    ['environments: [test]', 'test', 'naru.yaml:1:15: environments: expected settings'],
+    ['environments: { test: 5 }', 'test', 'naru.yaml:1:23: environments.test: expected settings'],
+    [
+      'environments: { test: { broker: 5, environments: {} } }',
+      'test',
+      'naru.yaml:1:36: unknown setting "environments"; did you mean "environment"?',
+    ],
+  ])('are refused where they are wrong: %#', (file, environment, problem) => {
+    expect(problemsOf(file, { NARU_ENV: environment })).toEqual([problem]);
+  });
+
+  it('a catalog is found beside the file that names it', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'naru-settings-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const file = join(directory, 'mine.yaml');
+    await writeFile(file, text);
+    expect((await loadSettings(file, {})).catalog).toBe(join(directory, 'events.yaml'));
+    expect((await loadSettings(file, { NARU_CATALOG: 'other.yaml' })).catalog).toBe('other.yaml');
+    expect((await loadSettings({ catalog: './mine.yaml' }, {})).catalog).toBe('./mine.yaml');
   });
 });

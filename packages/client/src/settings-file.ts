@@ -1,9 +1,10 @@
 /**
- * Finds and reads settings: defaults, then naru.yaml, then the environment, then what the program passes. Errors say
- * where: file, line and column, or the variable.
+ * Finds and reads settings: defaults, then naru.yaml, then its section for the environment that is chosen, then variables, then
+ * what the program passes. Errors say where: file, line and column, or the variable.
  *
  * A `broker` section in naru.yaml is the broker's and is not looked at here.
  */
+import { dirname, resolve } from 'node:path';
 import { parseSettings as parse, readSettingsFile, settingsFrom } from '@naru/protocol/settings-node';
 import type { Environment, SettingsSpec, SettingsTree, SettingsVariables } from '@naru/protocol/settings-node';
 import { settingsSchema } from './settings.ts';
@@ -22,6 +23,8 @@ const VARIABLES: SettingsVariables = {
         .filter((part) => part !== ''),
   },
   NARU_CLIENT_ID: { path: ['clientId'], parse: String },
+  NARU_CATALOG: { path: ['catalog'], parse: String },
+  NARU_ENV: { path: ['environment'], parse: String },
   NARU_CONNECT_TIMEOUT: { path: ['connectTimeoutMs'], parse: String },
   NARU_REQUEST_TIMEOUT: { path: ['requestTimeoutMs'], parse: String },
   NARU_PUBLISHER_LINGER: { path: ['publisher', 'lingerMs'], parse: String },
@@ -54,7 +57,10 @@ export async function loadSettings(
   const named = source ?? environment['NARU_CONFIG'];
   const file = named ?? DEFAULT_SETTINGS_FILE;
   const text = await readSettingsFile(file, named !== undefined);
-  return text === undefined ? settingsFrom(SPEC, {}, environment) : parseSettings(text, file, environment);
+  if (text === undefined) return settingsFrom(SPEC, {}, environment);
+  const settings = parseSettings(text, file, environment);
+  if (settings.catalog === null || environment['NARU_CATALOG']) return settings;
+  return { ...settings, catalog: resolve(dirname(file), settings.catalog) };
 }
 
 /** Settings of a YAML text, overlaid with the environment. `file` is for messages. */

@@ -49,6 +49,8 @@ const publisher = z
     compression: z.enum(COMPRESSION_TYPES).default('none'),
     /** How old the known partition count of a topic may become. */
     metadataMaxAgeMs: duration(1).prefault('5m'),
+    /** Whether events carry the headers of CloudEvents (Kafka binding, binary mode): id, type, source, time, content type. */
+    cloudEvents: z.boolean().default(true),
     /** Waits between attempts. */
     retry: backoff({ initial: '50ms', max: '2s' }),
   })
@@ -79,9 +81,37 @@ const subscriber = z
     drainTimeoutMs: duration().prefault('30s'),
     retry: z
       .strictObject({
-        /** Times a handler is called for an event before `run` stops with its error. */
-        attempts: z.union([count(1, 1_000_000), z.literal('unlimited')]).default('unlimited'),
+        /** Times a handler is called for an event before it becomes a dead letter. */
+        attempts: z.union([count(1, 1_000_000), z.literal('unlimited')]).default(5),
+        /** Waits between them; only the event's key waits. */
         backoff: backoff({ initial: '200ms', max: '30s' }),
+        /**
+         * Events kept in memory that wait for another attempt, or behind one that does. Beyond it the broker keeps them for the
+         * group, so that memory and what is read again after a restart stay bounded.
+         */
+        maxWaitingEvents: count(1, 1_000_000).default(1_000),
+      })
+      .prefault({}),
+    deadLetter: z
+      .strictObject({
+        /** Whether events that cannot be handled become dead letters of the group. Without, `run` stops with the error. */
+        use: z.boolean().default(true),
+      })
+      .prefault({}),
+    /** What happens to events whose type nobody handles: left out, or treated as failed for good. */
+    unhandled: z.enum(['skip', 'fail']).default('skip'),
+    /**
+     * - `at-most-once`: committed before it is handled; what fails is not tried again.
+     * - `at-least-once`: committed after it was handled.
+     * - `exactly-once`: and handled once by its id, for which idempotency is needed.
+     */
+    guarantee: z.enum(['at-most-once', 'at-least-once', 'exactly-once']).default('at-least-once'),
+    idempotency: z
+      .strictObject({
+        /** Whether events are handled once by their id, which the broker remembers for the group. */
+        use: z.boolean().default(false),
+        /** How long an event is this member's alone once it is claimed; longer than a handler takes with all its attempts. */
+        leaseMs: duration(1_000).prefault('5m'),
       })
       .prefault({}),
   })
@@ -108,6 +138,10 @@ export const settingsSchema = z.strictObject({
   requestTimeoutMs: duration(1).prefault('30s'),
   /** Waits between attempts to connect. */
   reconnect: backoff({ initial: '50ms', max: '2s' }),
+  /** The event catalog, by which is published and subscribed by event name. In a file: relative to that file. */
+  catalog: z.string().min(1).nullable().default(null),
+  /** Which of the `environments` of naru.yaml and of the catalog is laid over them. */
+  environment: z.string().min(1).nullable().default(null),
   publisher,
   subscriber,
 });

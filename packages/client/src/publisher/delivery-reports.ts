@@ -5,6 +5,7 @@ import type { CompressionCodecs } from '@naru/protocol/batch';
 import { iterateRecords } from '@naru/protocol/batch';
 import type { OutgoingBatch } from './outgoing-batch.ts';
 import type { PartitionQueueOptions } from './partition-queue.ts';
+import { headerList } from './cloud-events.ts';
 import { PublishResult } from './publish-result.ts';
 import type { Delivery, DeliveryListener } from './publish-result.ts';
 import type { PendingRecord } from './topic-route.ts';
@@ -56,8 +57,8 @@ export class DeliveryReports {
       record.settler.reject(error);
       return;
     }
-    const { topic, partition, key, value, headers = [] } = record;
-    this.#tell({ ok: false, error, topic, partition, key, value, headers });
+    const { topic, partition, key, value } = record;
+    this.#tell({ ok: false, error, topic, partition, key, value, headers: headerList(record.headers) });
   }
 
   #tellFailed(topic: string, partition: number, batch: OutgoingBatch, error: NaruError): void {

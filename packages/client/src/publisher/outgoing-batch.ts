@@ -5,7 +5,7 @@
  * still hold the old ones.
  */
 import { assert } from '@naru/base';
-import type { BatchBuilder, BuildOptions, CompressionCodecs, RecordHeader } from '@naru/protocol/batch';
+import type { BatchBuilder, BuildOptions, CompressionCodecs, RecordHeaders } from '@naru/protocol/batch';
 import { rewriteProducer } from '@naru/protocol/batch';
 import type { NaruError } from '@naru/protocol';
 import type { Deferred } from '../deferred.ts';
@@ -83,7 +83,7 @@ export class OutgoingBatch {
   append(
     key: Uint8Array | null,
     value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
+    headers: RecordHeaders | undefined,
     timestampMs: number,
     settler: Settler | null,
   ): boolean {

@@ -41,7 +41,7 @@ describe('publishing', () => {
     expect(JSON.parse(JSON.stringify(sent.value))).toMatchObject({ offset: '0', requestId: expect.any(String) });
     expect(values(partition?.records ?? [])).toEqual([{ id: 1 }]);
     expect(text.decode(partition?.records[0]?.key ?? new Uint8Array())).toBe('a');
-    expect(partition?.records[0]?.headers.map(({ key }) => key)).toEqual(['kind']);
+    expect(partition?.records[0]?.headers.map(({ key }) => key)).toContain('kind');
   });
 
   it('puts publishes made together into one batch', async () => {

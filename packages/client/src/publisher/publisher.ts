@@ -11,12 +11,13 @@
 import type { PartitionKey, TimerHandle, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { CompressionCodecs, RecordHeader } from '@naru/protocol/batch';
+import type { CompressionCodecs, RecordHeaders } from '@naru/protocol/batch';
 import { BatchBuilder, recordSizeUpperBound } from '@naru/protocol/batch';
 import type { Runtime } from '../runtime.ts';
 import type { Settings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
 import { BatchSender } from './batch-sender.ts';
+import { ownHeaders } from './cloud-events.ts';
 import { DeliveryReports } from './delivery-reports.ts';
 import { MemoryLimit } from './memory-limit.ts';
 import type { MemoryWaiter } from './memory-limit.ts';
@@ -85,7 +86,8 @@ export class Publisher {
   }
 
   /**
-   * Takes a record, or waits until there is memory for it. `settler` is called once, or never where this throws.
+   * Takes a record, or waits until there is memory for it. `settler` is called once, or never where this throws; without one,
+   * listeners are told.
    *
    * @returns a function that takes the record back if it still waits, for a caller that does not want to any more
    */
@@ -93,10 +95,10 @@ export class Publisher {
     topic: string,
     key: Uint8Array | null,
     value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
+    headers: RecordHeaders | undefined,
     timestampMs: number,
     partition: number | undefined,
-    settler: Settler,
+    settler: Settler | null,
   ): (() => boolean) | null {
     const sizeBytes = this.#check(topic, key, value, headers);
     if (this.#memory.tryReserve(sizeBytes)) {
@@ -104,7 +106,8 @@ export class Publisher {
       return null;
     }
     const createdMs = this.#runtime.clock.monotonicMs();
-    const record = { topic, key, value, headers, timestampMs, partition, settler, sizeBytes, createdMs };
+    const kept = ownHeaders(headers);
+    const record = { topic, key, value, headers: kept, timestampMs, partition, settler, sizeBytes, createdMs };
     const blocked: BlockedRecord = {
       record,
       sizeBytes,
@@ -129,7 +132,7 @@ export class Publisher {
     topic: string,
     key: Uint8Array | null,
     value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
+    headers: RecordHeaders | undefined,
     timestampMs: number,
     partition: number | undefined,
   ): boolean {
@@ -137,6 +140,11 @@ export class Publisher {
     if (!this.#memory.tryReserve(sizeBytes)) return false;
     this.#take(topic, key, value, headers, timestampMs, partition, null, sizeBytes);
     return true;
+  }
+
+  /** Tells listeners of an event that never became a record, though it was taken. */
+  refused(record: Pick<PendingRecord, 'topic' | 'key' | 'headers' | 'partition'>, error: NaruError): void {
+    this.#reports.refused({ ...record, value: null, settler: null }, error);
   }
 
   whenReady(): Promise<void> {
@@ -180,12 +188,7 @@ export class Publisher {
 
   // Taking records
 
-  #check(
-    topic: string,
-    key: Uint8Array | null,
-    value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
-  ): number {
+  #check(topic: string, key: Uint8Array | null, value: Uint8Array | null, headers: RecordHeaders | undefined): number {
     if (this.#isClosed) throw closedError();
     const sizeBytes = recordSizeUpperBound(key, value, headers);
     if (sizeBytes > this.#sender.maxBatchBytes) {
@@ -201,7 +204,7 @@ export class Publisher {
     topic: string,
     key: Uint8Array | null,
     value: Uint8Array | null,
-    headers: readonly RecordHeader[] | undefined,
+    headers: RecordHeaders | undefined,
     timestampMs: number,
     partition: number | undefined,
     settler: Settler | null,
@@ -210,7 +213,8 @@ export class Publisher {
     const route = this.#routes.get(topic);
     if (!route.isOpen) {
       const createdMs = this.#runtime.clock.monotonicMs();
-      route.waiting.push({ topic, key, value, headers, timestampMs, partition, settler, sizeBytes, createdMs });
+      const kept = ownHeaders(headers);
+      route.waiting.push({ topic, key, value, headers: kept, timestampMs, partition, settler, sizeBytes, createdMs });
       this.#startSweeping();
       return;
     }
@@ -258,7 +262,7 @@ export class Publisher {
 
   #unblock(blocked: BlockedRecord, error?: NaruError): boolean {
     if (!this.#memory.stopWaiting(blocked)) return false;
-    if (error !== undefined) blocked.record.settler?.reject(error);
+    if (error !== undefined) this.#reports.refused(blocked.record, error);
     blocked.onLeft?.();
     this.#memory.release(0);
     return true;

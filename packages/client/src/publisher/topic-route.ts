@@ -6,7 +6,7 @@
  */
 import type { Random, TopicId } from '@naru/base';
 import { NaruError, partitionForKey } from '@naru/protocol';
-import type { RecordHeader } from '@naru/protocol/batch';
+import type { RecordHeaders } from '@naru/protocol/batch';
 import type { Deferred } from '../deferred.ts';
 import { deferred } from '../deferred.ts';
 import type { Settler } from './outgoing-batch.ts';
@@ -17,7 +17,7 @@ export interface PendingRecord {
   readonly topic: string;
   readonly key: Uint8Array | null;
   readonly value: Uint8Array | null;
-  readonly headers: readonly RecordHeader[] | undefined;
+  readonly headers: RecordHeaders | undefined;
   readonly timestampMs: number;
   /** As asked for by the publisher. */
   readonly partition: number | undefined;

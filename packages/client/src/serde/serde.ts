@@ -1,32 +1,67 @@
-/** Values to bytes and back. */
+/**
+ * Values to bytes and back.
+ *
+ * A serde answers at once, or with a promise where it has to ask somebody first (a schema registry, an asynchronous
+ * validator); callers look which it was, so that the many that answer at once cost no promise.
+ */
 import { NaruError } from '@naru/protocol';
+import { checkNoPrototypeKeys } from './prototype-keys.ts';
+import { SerializationError, messageOf } from './serialization-error.ts';
+
+export type Awaitable<T> = T | Promise<T>;
+
+/** What a value is serialized for. */
+export interface SerdeContext {
+  readonly topic: string;
+}
 
 export interface Serde<T> {
   /** For messages. */
   readonly name: string;
-  /** Null is a record without a value: a tombstone in a compacted topic. */
+  /**
+   * Null is a record without a value: a tombstone in a compacted topic. Events of a topic are sent in the order in which they
+   * were published, however long the promise of one of them takes.
+   */
+  serialize(value: T, context: SerdeContext): Awaitable<Uint8Array | null>;
+  /** Anything that it throws, but a retriable NaruError, means that these bytes can never be read. */
+  deserialize(bytes: Uint8Array | null, context: SerdeContext): Awaitable<T>;
+}
+
+/** One that always answers at once, and the same for every topic. */
+export interface SyncSerde<T> extends Serde<T> {
   serialize(value: T): Uint8Array | null;
   deserialize(bytes: Uint8Array | null): T;
 }
 
-const strictDecoder = new TextDecoder('utf-8', { fatal: true });
+const strictDecoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** JSON text in UTF-8, the default. `null` becomes a record without a value, and back. */
-export const json: Serde<unknown> = {
+/**
+ * JSON text in UTF-8, the default. `null` becomes a record without a value, and back. Keys that would reach an object's
+ * prototype in code that copies them (`__proto__`, `constructor.prototype`) are refused when read.
+ */
+export const json: SyncSerde<unknown> = {
   name: 'json',
-  serialize(value) {
-    if (value === null) return null;
-    const text = JSON.stringify(value) as string | undefined;
-    if (text === undefined) throw new TypeError(`${typeof value} has no JSON form`);
-    return Buffer.from(text, 'utf8');
-  },
-  deserialize(bytes) {
-    return bytes === null ? null : (JSON.parse(strictDecoder.decode(bytes)) as unknown);
-  },
+  serialize: writeJson,
+  deserialize: (value) => (value === null ? null : readJson(value)),
 };
 
+export function writeJson(value: unknown): Buffer | null {
+  if (value === null) return null;
+  const text = JSON.stringify(value) as string | undefined;
+  if (text === undefined) throw new TypeError(`${typeof value} has no JSON form`);
+  return Buffer.from(text, 'utf8');
+}
+
+/** @throws SyntaxError, TypeError for what is not UTF-8, SerializationError */
+export function readJson(value: Uint8Array): unknown {
+  const text = strictDecoder.decode(value);
+  const parsed = JSON.parse(text) as unknown;
+  checkNoPrototypeKeys(text, parsed);
+  return parsed;
+}
+
 /** Bytes as they are. They are copied when published; what a subscriber gets is shared with its batch. */
-export const bytes: Serde<Uint8Array | null> = {
+export const bytes: SyncSerde<Uint8Array | null> = {
   name: 'bytes',
   serialize(value) {
     if (value !== null && !(value instanceof Uint8Array)) throw new TypeError('expected a Uint8Array');
@@ -35,38 +70,76 @@ export const bytes: Serde<Uint8Array | null> = {
   deserialize: (value) => value,
 };
 
-/** Text in UTF-8. */
-export const string: Serde<string | null> = {
+/** Text in UTF-8. A byte-order mark is part of the text. */
+export const string: SyncSerde<string | null> = {
   name: 'string',
   serialize(value) {
     if (value !== null && typeof value !== 'string') throw new TypeError('expected a string');
+    if (value !== null && !value.isWellFormed()) throw new TypeError('the text has half of a surrogate pair');
     return value === null ? null : Buffer.from(value, 'utf8');
   },
   deserialize: (value) => (value === null ? null : strictDecoder.decode(value)),
 };
 
-/** @throws NaruError SERIALIZATION */
-export function serializeValue<T>(serde: Serde<T>, value: T, topic: string): Uint8Array | null {
+/** @throws, or rejects with, NaruError SERIALIZATION; a retriable NaruError of the serde as it is */
+export function serializeValue<T>(serde: Serde<T>, value: T, topic: string): Awaitable<Uint8Array | null> {
+  const failed = (error: unknown): NaruError => failure(serde, error, `value for ${topic} is not ${serde.name}: `);
   try {
-    return serde.serialize(value);
+    const written = serde.serialize(value, { topic });
+    if (written === null || written instanceof Uint8Array) return written;
+    if (!isPromise(written)) throw new TypeError(`its serializer returned ${typeof written}, expected a Uint8Array`);
+    return written.then(checkWritten).catch((error: unknown) => Promise.reject(failed(error)));
   } catch (error) {
-    throw new NaruError('SERIALIZATION', `value for ${topic} is not ${serde.name}: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw failed(error);
   }
 }
 
-/** @throws NaruError SERIALIZATION */
+function checkWritten(written: Uint8Array | null): Uint8Array | null {
+  if (written === null || written instanceof Uint8Array) return written;
+  throw new TypeError(`its serializer resolved with ${typeof written}, expected a Uint8Array`);
+}
+
+/**
+ * Reads a value.
+ *
+ * @param where `topic/partition/offset`
+ * @throws, or rejects with, NaruError SERIALIZATION when the bytes can never be read. Any other NaruError (NETWORK: the
+ *   registry did not answer) says nothing about them: try again.
+ */
+export function decodeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: string): Awaitable<T> {
+  const failed = (error: unknown): NaruError => failure(serde, error, `value of ${where} is not ${serde.name}: `);
+  try {
+    const read = serde.deserialize(value, { topic: topicOf(where) });
+    if (!isPromise(read)) return read;
+    return read.catch((error: unknown) => Promise.reject(failed(error)));
+  } catch (error) {
+    throw failed(error);
+  }
+}
+
+/**
+ * {@link decodeValue} where there is no waiting.
+ *
+ * @throws NaruError also INVALID_REQUEST when the serde answers with a promise
+ */
 export function deserializeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: string): T {
-  try {
-    return serde.deserialize(value);
-  } catch (error) {
-    throw new NaruError('SERIALIZATION', `value of ${where} is not ${serde.name}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
+  const read = decodeValue(serde, value, where);
+  if (!isPromise(read)) return read;
+  read.catch(() => {});
+  throw new NaruError('INVALID_REQUEST', `value of ${where} was not awaited, but ${serde.name} has to wait for it`);
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+export function isPromise<T>(value: Awaitable<T>): value is Promise<T> {
+  return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
+}
+
+function topicOf(where: string): string {
+  const end = where.indexOf('/');
+  return end < 0 ? where : where.slice(0, end);
+}
+
+function failure(serde: { readonly name: string }, error: unknown, prefix: string): NaruError {
+  if (error instanceof SerializationError) return error.within(prefix, { format: error.format });
+  if (error instanceof NaruError && error.code !== 'SERIALIZATION') return error;
+  return new SerializationError(`${prefix}${messageOf(error)}`, { format: serde.name }, { cause: error });
 }

@@ -86,3 +86,84 @@ describe('a compacted partition', () => {
     expect([partition.tracker.watermark, partition.tracker.ranges]).toEqual([15, []]);
   });
 });
+
+test('commits past what was withheld and has been deleted since', () => {
+  const partition = assignedAt(0);
+  const given = compacted(0, 4, new Set([1, 3])) as Uint8Array;
+  partition.receive(given, 4, [0n, 2n]);
+  for (let taken = partition.take(); taken !== null; taken = partition.take()) partition.finish(taken);
+  expect([partition.tracker.watermark, partition.tracker.ranges.length]).toEqual([0, 2]);
+  partition.receiveLate(new Uint8Array(), [0n, 2n]);
+  expect([partition.tracker.watermark, partition.tracker.ranges]).toEqual([4, []]);
+});
+
+describe('records that were withheld', () => {
+  const keyed = (offsets: readonly number[], keyOf: (offset: number) => string): Uint8Array[] =>
+    offsets.map((offset) =>
+      encodeBatch([{ key: Buffer.from(keyOf(offset)), value: Buffer.from('v'), timestampMs: 1 }], {
+        baseOffset: offset,
+      }),
+    );
+
+  test('come late, in the order of their keys, keep the partition from being finished, and are taken once', () => {
+    const kinds = fc.array(
+      fc.record({ key: fc.nat({ max: 2 }), isWithheld: fc.boolean(), early: fc.nat({ max: 3 }) }),
+      {
+        minLength: 1,
+        maxLength: 30,
+      },
+    );
+    fc.assert(
+      fc.property(kinds, fc.nat({ max: 30 }), fc.boolean(), (events, cut, reconnects) => {
+        const partition = assignedAt(0);
+        const keyOf = (offset: number): string => `k${events[offset]?.key}`;
+        // What a key has behind a withheld event is withheld, too.
+        const held = new Set<string>();
+        const withheld: number[] = [];
+        const read: number[] = [];
+        for (const [offset, { isWithheld }] of events.entries()) {
+          if (isWithheld) held.add(keyOf(offset));
+          (held.has(keyOf(offset)) ? withheld : read).push(offset);
+        }
+        // The broker tells of what it leaves out when others after it are there.
+        const told = withheld.filter((offset) => offset < (read.at(-1) ?? -1));
+        partition.receive(Buffer.concat(keyed(read, keyOf)), events.length, told.map(BigInt));
+        const taken: number[] = [];
+        const take = (limit: number): void => {
+          for (let i = 0; i < limit; i++) {
+            const next = partition.take();
+            if (next === null) return;
+            taken.push(next.record.offset);
+            partition.finish(next);
+          }
+        };
+        take(cut);
+        if (reconnects) {
+          // The broker has forgotten: it reads again, and has nothing to withhold any more.
+          partition.resume();
+          const again = events.map((_event, offset) => offset).filter((offset) => offset >= partition.fetchPosition);
+          partition.receive(Buffer.concat(keyed(again, keyOf)), events.length);
+        } else {
+          partition.receiveLate(Buffer.concat(keyed(told, keyOf)));
+        }
+        take(1_000);
+        const expected = reconnects ? events.map((_event, offset) => offset) : [...read, ...told];
+        expect(taken.toSorted((a, b) => a - b)).toEqual(expected.toSorted((a, b) => a - b));
+        for (const key of ['k0', 'k1', 'k2']) {
+          const ofKey = taken.filter((offset) => keyOf(offset) === key);
+          expect(ofKey).toEqual(ofKey.toSorted((a, b) => a - b));
+        }
+        expect(partition.tracker.watermark).toBe(expected.length === 0 ? 0 : Math.max(...expected) + 1);
+        expect(partition.bufferedBytes).toBe(0);
+      }),
+    );
+  });
+
+  test('are not finished before they come', () => {
+    const partition = assignedAt(0);
+    partition.receive(Buffer.concat(keyed([0, 2, 3], () => 'a')), 4, [1n]);
+    expect(takeAll(partition)).toEqual([0, 2, 3]);
+    expect([partition.tracker.watermark, partition.tracker.ranges]).toEqual([1, [{ from: 2, to: 4 }]]);
+    expect(partition.resumePosition).toBe(1);
+  });
+});

@@ -1,6 +1,7 @@
 /**
- * What `run` and the pull form share: the member's partitions, polling while there is room, commits, giving partitions up,
- * seeking and pausing. Who handles the events is its {@link Consumer}.
+ * What `run` and the pull form share: the member's partitions, polling while there is room, giving partitions up, seeking and
+ * pausing. Commits are partition-commits.ts's, settlements of parallel topics settlements.ts's. Who handles the events is its
+ * {@link Consumer}.
  *
  * Invariants
  * - Fetched and unfinished bytes stay below `bufferBytes`, but for one answer to each outstanding poll.
@@ -8,14 +9,16 @@
  *   is committed.
  */
 import type { PartitionKey, TimerHandle } from '@naru/base';
-import { partitionKey, topicIdFromBytes } from '@naru/base';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { NaruError } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import type {
   Assigned,
+  BlockedKeys,
+  Claimed,
+  HeldEvents,
   JoinSchema,
-  PartitionCommitSchema,
+  LateRecords,
   PartitionError,
   PartitionRef,
   PositionReset,
@@ -24,53 +27,31 @@ import type {
 } from '@naru/protocol/proto';
 import type { CallOptions } from '../call-options.ts';
 import { withDeadline } from '../call-options.ts';
-import type { Deferred } from '../deferred.ts';
-import { deferred } from '../deferred.ts';
-import type { Runtime } from '../runtime.ts';
 import type { Settings, SubscriberSettings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
-import { fromWireError } from '../transport/wire-errors.ts';
-import { AssignedPartition, MAX_FINISHED_RANGES } from './assigned-partition.ts';
+import { AssignedPartition } from './assigned-partition.ts';
+import { recordKeyId } from './blocked-keys.ts';
+import type { RebalanceListeners } from './consumer.ts';
 import type { TopicPartition } from './event.ts';
 import { MAX_OUTSTANDING_POLLS, MemberSession } from './member-session.ts';
+import { PartitionCommits, refKey } from './partition-commits.ts';
+import { tellOfFailure, tellOfReset } from './partition-notices.ts';
+import type { NoticeListeners } from './partition-notices.ts';
+import { QueuePartition } from './queue-partition.ts';
+import { RunningHandlers } from './running-handlers.ts';
+import { Settlements } from './settlements.ts';
 import type { StartPosition } from './start-position.ts';
 import { wireStartPosition } from './start-position.ts';
 
 /** How long closing waits for a lost connection to come back; milliseconds. A broker is back from a restart by then. */
 const MAX_REJOIN_MS = 5_000;
+/** Records of parallel topics that wait for a handler, beyond which no more are asked for. */
+const MAX_WAITING_ACQUIRED = 2_000;
+/** Records of parallel topics whose settlement is under way, beyond which the same. */
+const MAX_UNSETTLED = 20_000;
 
-export interface Consumer {
-  /** There may be something to take. */
-  wake(): void;
-  /** Milliseconds since something was finished while something is at work; 0 when nothing is. */
-  stalledMs(): number;
-  /** Everything is over. */
-  failed(error: Error): void;
-}
-
-export interface RebalanceListeners {
-  readonly assigned: ((partitions: TopicPartition[]) => unknown)[];
-  readonly revoked: ((partitions: TopicPartition[], details: { lost: boolean }) => unknown)[];
-}
-
-/** Events were gone, deleted by retention or by an operator, before the subscriber came to them. */
-export interface PositionJump extends TopicPartition {
-  /** The offset that was next. */
-  readonly from: bigint;
-  /** Where the subscriber goes on, by its setting `from`. */
-  readonly to: bigint;
-}
-
-/** The broker cannot read on in a partition, whose storage is damaged there, say. */
-export interface PartitionFailure extends TopicPartition {
-  /** The offset that is next, and cannot be read. A seek beyond what is damaged goes on. */
-  readonly offset: bigint;
-  readonly error: NaruError;
-}
-
-export interface ConsumptionOptions {
+export interface ConsumptionOptions extends NoticeListeners {
   readonly transport: Transport;
-  readonly runtime: Runtime;
   readonly settings: Settings;
   readonly subscriber: SubscriberSettings;
   readonly codecs: CompressionCodecs;
@@ -81,11 +62,6 @@ export interface ConsumptionOptions {
   readonly instanceId: string | undefined;
   readonly memberId: string;
   readonly listeners: RebalanceListeners;
-  /** Told once for each jump; what it throws ends the consumption. */
-  readonly jumped?: ((jump: PositionJump) => unknown) | undefined;
-  /** Told of it, in place of ending the consumption: other partitions go on. */
-  readonly partitionFailed?: ((failure: PartitionFailure) => unknown) | undefined;
-  readonly consumer: Consumer;
 }
 
 interface PendingSeek {
@@ -97,8 +73,11 @@ export class Consumption {
   readonly #options: ConsumptionOptions;
   readonly #session: MemberSession;
   readonly #partitions = new Map<PartitionKey, AssignedPartition>();
-  /** Who waits for a partition's running handlers. */
-  readonly #idle = new Map<AssignedPartition, Deferred<void>>();
+  readonly #running: RunningHandlers;
+  /** Partitions of parallel topics. */
+  readonly #queues = new Map<PartitionKey, QueuePartition>();
+  readonly commits: PartitionCommits;
+  readonly settlements: Settlements;
   #seeks: PendingSeek[] = [];
   #commitTimer: TimerHandle | null = null;
   #awaitsAssignment = false;
@@ -130,12 +109,34 @@ export class Consumption {
         assigned: (assigned) => this.#assigned(assigned),
         revoked: (revoked) => this.#revoked(revoked),
         records: (records) => this.#records(records),
+        held: (held) => this.#heldEvents(held),
+        blockedKeys: (keys) => this.#blockedKeys(keys),
+        late: (late) => this.#late(late),
         positionReset: (reset) => this.#positionReset(reset),
         partitionFailed: (failed) => this.#partitionFailed(failed),
         pollable: () => this.pollMore(),
-        removed: () => this.#lose([...this.#partitions.values()], 'the member lost its partitions'),
+        removed: () => {
+          for (const queue of this.#queues.values()) queue.loseAll('the member was removed');
+          this.#queues.clear();
+          this.#lose([...this.#partitions.values()], 'the member lost its partitions');
+        },
         failed: (error) => options.consumer.failed(error),
       },
+    });
+    this.#running = new RunningHandlers(options.runtime, subscriber.drainTimeoutMs);
+    const shared = { session: this.#session, runtime: options.runtime };
+    this.commits = new PartitionCommits({
+      ...shared,
+      isAutomatic: group !== '' && subscriber.autoCommit,
+      partitions: () => this.#partitions.values(),
+      concluded: (partition, entries) => options.consumer.concluded(partition, entries),
+      stalled: (partition, error) => options.consumer.stalled(partition, error),
+    });
+    this.settlements = new Settlements({
+      ...shared,
+      partitions: () => this.#queues.values(),
+      settled: () => this.pollMore(),
+      idSettled: (id) => options.consumer.idSettled(id),
     });
   }
 
@@ -146,6 +147,16 @@ export class Consumption {
 
   partitions(): Iterable<AssignedPartition> {
     return this.#partitions.values();
+  }
+
+  /** Of parallel topics. */
+  queues(): Iterable<QueuePartition> {
+    return this.#queues.values();
+  }
+
+  /** Claims event ids for handling once; at most 1,000. */
+  claim(ids: readonly string[], leaseMs: number): Promise<Claimed> {
+    return this.#session.claim(ids, leaseMs);
   }
 
   find({ topic, partition }: TopicPartition): AssignedPartition | undefined {
@@ -168,6 +179,12 @@ export class Consumption {
     if (this.#options.consumer.stalledMs() > maxPollIntervalMs) return;
     let bufferedBytes = 0;
     for (const partition of this.#partitions.values()) bufferedBytes += partition.bufferedBytes;
+    let waiting = 0;
+    for (const queue of this.#queues.values()) {
+      bufferedBytes += queue.bufferedBytes;
+      waiting += queue.waiting;
+    }
+    if (waiting > MAX_WAITING_ACQUIRED || this.settlements.backlog > MAX_UNSETTLED) return;
     while (this.#session.outstandingPolls < MAX_OUTSTANDING_POLLS) {
       const expectedBytes = bufferedBytes + this.#session.outstandingPolls * pollBytes;
       if (expectedBytes > 0 && expectedBytes + pollBytes > bufferBytes) return;
@@ -176,30 +193,14 @@ export class Consumption {
   }
 
   /** A handler of the partition has ended. */
-  ended(partition: AssignedPartition): void {
-    partition.running -= 1;
-    if (partition.running > 0) return;
-    this.#idle.get(partition)?.resolve();
-    this.#idle.delete(partition);
+  ended(partition: AssignedPartition | QueuePartition): void {
+    this.#running.ended(partition);
   }
 
   /** Commits what is finished and not committed. Resolves when it is durable. */
-  async commit(partitions: readonly AssignedPartition[] = [...this.#partitions.values()]): Promise<void> {
-    if (!this.#commits) {
-      throw new NaruError('INVALID_REQUEST', 'a reader without a group has nothing to commit to');
-    }
-    const dirty = partitions.filter((partition) => partition.hasUncommitted && partition.state !== 'gone');
-    if (dirty.length === 0) return;
-    const versions = dirty.map(({ tracker }) => ({ tracker, version: tracker.version }));
-    const refused = await this.#session.commit(dirty.map(partitionCommit));
-    const errors = new Map(refused.map(({ partition, error }) => [partition ? refKey(partition) : undefined, error]));
-    for (const [index, partition] of dirty.entries()) {
-      const committed = versions[index];
-      if (errors.has(partition.key) || committed === undefined || committed.tracker !== partition.tracker) continue;
-      partition.committedVersion = Math.max(partition.committedVersion, committed.version);
-    }
-    const first = refused[0]?.error;
-    if (first !== undefined) throw fromWireError(first);
+  commit(partitions: readonly AssignedPartition[] = [...this.#partitions.values()]): Promise<void> {
+    if (this.#commits) return this.commits.commit(partitions);
+    return Promise.reject(new NaruError('INVALID_REQUEST', 'a reader without a group has nothing to commit to'));
   }
 
   /** Goes on from `offset`. Takes effect when the polls that are outstanding are answered. */
@@ -223,13 +224,19 @@ export class Consumption {
     this.#commitTimer?.cancel();
     const partitions = [...this.#partitions.values()].filter((partition) => partition.state !== 'gone');
     for (const partition of partitions) partition.state = 'revoking';
-    await this.#drain(partitions);
+    await this.#running.drain([...partitions, ...this.#queues.values()]);
     await this.#tell('revoked', partitions, false);
     await this.#session.rejoined(Math.min(MAX_REJOIN_MS, this.#options.settings.requestTimeoutMs));
     await this.#commitLast(partitions);
-    await this.#session.close(this.#options.settings.requestTimeoutMs);
+    await this.#settleLast();
+    this.commits.close();
+    this.settlements.close();
+    // What still runs learns that it does not count before anybody else may be given it.
     for (const partition of partitions) partition.abandon('the subscriber is closed');
+    for (const queue of this.#queues.values()) queue.loseAll('the subscriber is closed');
+    await this.#session.close(this.#options.settings.requestTimeoutMs);
     this.#partitions.clear();
+    this.#queues.clear();
   }
 
   get #commits(): boolean {
@@ -237,10 +244,10 @@ export class Consumption {
   }
 
   #owned(): { partition: PartitionRef; nextOffset: bigint }[] {
-    return [...this.#partitions.values()].map(({ ref, fetchPosition }) => ({
-      partition: ref,
-      nextOffset: BigInt(fetchPosition),
-    }));
+    return [...this.#partitions.values()].map((partition) => {
+      partition.resume();
+      return { partition: partition.ref, nextOffset: BigInt(partition.fetchPosition) };
+    });
   }
 
   #joined(): void {
@@ -255,10 +262,16 @@ export class Consumption {
     const added: AssignedPartition[] = [];
     for (const assignment of partitions) {
       if (assignment.partition === undefined) continue;
+      if (assignment.parallel) {
+        const queue = new QueuePartition(assignment.topic, assignment.partition);
+        if (!this.#queues.has(queue.key)) this.#queues.set(queue.key, queue);
+        continue;
+      }
       const held = this.#partitions.get(refKey(assignment.partition));
       if (held !== undefined) {
         // Told again after a reconnection, as to a reader: it goes on where it was.
         const offset = held.fetchPosition;
+        for (const key of assignment.blockedKeys) held.outcomes.keys.blocked(key);
         if (Number(assignment.position) !== offset) this.#seeks.push({ partition: held, offset });
         continue;
       }
@@ -282,6 +295,7 @@ export class Consumption {
     const held = partitions
       .map((ref) => this.#partitions.get(refKey(ref)))
       .filter((partition) => partition !== undefined);
+    this.#revokeQueues(partitions, lost);
     if (lost) {
       this.#lose(held, 'the partition is another member’s');
       return;
@@ -295,13 +309,24 @@ export class Consumption {
     );
   }
 
+  #revokeQueues(refs: readonly PartitionRef[], lost: boolean): void {
+    for (const ref of refs) {
+      const queue = this.#queues.get(refKey(ref));
+      if (queue === undefined) continue;
+      // What is being handled may still be settled, unless the locks are gone.
+      if (lost || queue.running === 0) queue.loseAll('the partition was taken away');
+      queue.isPaused = true;
+      if (lost || queue.running === 0) this.#queues.delete(queue.key);
+    }
+  }
+
   async #release(held: AssignedPartition[], refs: PartitionRef[]): Promise<void> {
     for (const partition of held) {
       partition.state = 'revoking';
       partition.dropFetched();
     }
     this.#options.consumer.wake();
-    await this.#drain(held);
+    await this.#running.drain(held);
     await this.#tell('revoked', held, false);
     await this.#commitLast(held);
     for (const partition of held) this.#forget(partition, 'the partition was revoked');
@@ -320,27 +345,7 @@ export class Consumption {
     partition.abandon(reason);
     if (this.#partitions.get(partition.key) === partition) this.#partitions.delete(partition.key);
     this.#seeks = this.#seeks.filter((seek) => seek.partition !== partition);
-    this.#idle.get(partition)?.resolve();
-    this.#idle.delete(partition);
-  }
-
-  /** Resolves when no handler of the partitions runs any more, or the drain time-out has passed. */
-  async #drain(partitions: AssignedPartition[]): Promise<void> {
-    const { runtime, subscriber } = this.#options;
-    const waits = partitions
-      .filter(({ running }) => running > 0)
-      .map((partition) => {
-        const idle = this.#idle.get(partition) ?? deferred<void>();
-        this.#idle.set(partition, idle);
-        return idle;
-      });
-    if (waits.length === 0) return;
-    const timer = runtime.timers.after(subscriber.drainTimeoutMs, () => {
-      runtime.logger.warn({ drainTimeoutMs: subscriber.drainTimeoutMs }, 'handlers still run; giving partitions up');
-      for (const wait of waits) wait.resolve();
-    });
-    await Promise.all(waits.map(({ promise }) => promise));
-    timer.cancel();
+    this.#running.forget(partition);
   }
 
   async #commitLast(partitions: AssignedPartition[]): Promise<void> {
@@ -348,10 +353,26 @@ export class Consumption {
     if (!this.#commits || !subscriber.autoCommit || !this.#session.isJoined) return;
     try {
       const limit = { timeoutMs: settings.requestTimeoutMs };
-      await withDeadline(runtime.timers, limit, undefined, 'the last commit', () => this.commit(partitions));
+      const commit = (): Promise<void> => this.commit(partitions);
+      await withDeadline(runtime.timers, limit, undefined, 'the last commit', () =>
+        // Where the broker will not keep what failed, the rest is committed all the same.
+        commit().catch((error: unknown) => {
+          if (!partitions.some(({ outcomes }) => outcomes.isStalled)) throw error;
+          return commit();
+        }),
+      );
     } catch (error) {
       runtime.logger.warn({ error: String(error) }, 'the last commit failed; events will be handled again');
     }
+  }
+
+  async #settleLast(): Promise<void> {
+    const { runtime, settings } = this.#options;
+    if (this.settlements.backlog === 0 || !this.#session.isJoined) return;
+    const limit = { timeoutMs: settings.requestTimeoutMs };
+    await withDeadline(runtime.timers, limit, undefined, 'the last settlement', () => this.settlements.flush()).catch(
+      (error: unknown) => runtime.logger.warn({ error: String(error) }, 'records were not settled, and come again'),
+    );
   }
 
   #scheduleCommit(): void {
@@ -368,51 +389,65 @@ export class Consumption {
     });
   }
 
-  #records({ partitions }: Records): void {
+  #records({ partitions, acquired }: Records): void {
     const seeking = new Set(this.#seeks.map(({ partition }) => partition));
-    for (const { partition: ref, batches, highWatermark } of partitions) {
-      const partition = ref && this.#partitions.get(refKey(ref));
-      if (partition === undefined || partition.state === 'revoking' || seeking.has(partition)) continue;
-      try {
-        partition.receive(batches, Number(highWatermark));
-      } catch (error) {
-        this.#options.consumer.failed(error as Error);
-        return;
+    const { consumer, runtime, codecs } = this.#options;
+    try {
+      for (const { partition: ref, batches, highWatermark, withheld } of partitions) {
+        const partition = ref && this.#partitions.get(refKey(ref));
+        if (partition === undefined || partition.state === 'revoking' || seeking.has(partition)) continue;
+        partition.receive(batches, Number(highWatermark), withheld);
       }
-    }
-    if (partitions.length > 0) this.#options.consumer.wake();
-  }
-
-  #positionReset({ partition: ref, from, to }: PositionReset): void {
-    const partition = ref && this.#partitions.get(refKey(ref));
-    if (partition === undefined) return;
-    const { topic, partition: number } = partition;
-    this.#options.runtime.logger.warn({ topic, partition: number, from, to }, 'position was outside the log');
-    partition.moveTo(Number(to));
-    void Promise.resolve({ topic, partition: number, from, to })
-      .then(this.#options.jumped)
-      .catch((error: unknown) => this.#options.consumer.failed(error as Error));
-  }
-
-  #partitionFailed({ partition: ref, error: wire }: PartitionError): void {
-    const partition = ref && this.#partitions.get(refKey(ref));
-    if (partition === undefined || wire === undefined) return;
-    const { topic, partition: number, fetchPosition: offset } = partition;
-    const { consumer, partitionFailed, runtime } = this.#options;
-    const cause = fromWireError(wire);
-    const message = `${topic}/${number} cannot be read on at offset ${offset}: ${cause.message}`;
-    const error = new NaruError(cause.code, message, { cause });
-    const fields = { topic, partition: number, offset, code: error.code, error: cause.message };
-    runtime.logger.error(fields, 'the broker cannot read on in this partition');
-    // A topic that was deleted is taken away in due course; anything else somebody has to look at.
-    if (error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return;
-    if (partitionFailed === undefined) {
-      consumer.failed(error);
+      for (const one of acquired) {
+        const queue = one.partition && this.#queues.get(refKey(one.partition));
+        queue?.receive(one, runtime.clock.monotonicMs(), codecs);
+      }
+    } catch (error) {
+      consumer.failed(error as Error);
       return;
     }
-    void Promise.resolve({ topic, partition: number, offset: BigInt(offset), error })
-      .then(partitionFailed)
-      .catch((thrown: unknown) => consumer.failed(thrown as Error));
+    if (acquired.length > 0) this.settlements.watch();
+    if (partitions.length > 0 || acquired.length > 0) consumer.wake();
+  }
+
+  #heldEvents({ partition: ref, events }: HeldEvents): void {
+    const partition = ref && this.#partitions.get(refKey(ref));
+    if (partition === undefined || partition.state === 'revoking') return;
+    try {
+      partition.receiveReturned(events, recordKeyId);
+    } catch (error) {
+      this.#options.consumer.failed(error as Error);
+      return;
+    }
+    this.#options.consumer.wake();
+  }
+
+  #blockedKeys({ partition: ref, blocked, unblocked }: BlockedKeys): void {
+    const partition = ref && this.#partitions.get(refKey(ref));
+    if (partition === undefined) return;
+    const { outcomes } = partition;
+    for (const key of blocked) outcomes.keys.blocked(key);
+    for (const key of unblocked) {
+      if (outcomes.keys.unblocked(key) === 'unsent') this.#options.consumer.takenBack(outcomes.takeBackHeld(key));
+    }
+    if (unblocked.length > 0) this.#options.consumer.wake();
+  }
+
+  #late({ partition: ref, batches, gone }: LateRecords): void {
+    const partition = ref && this.#partitions.get(refKey(ref));
+    if (partition === undefined || partition.state === 'revoking') return;
+    partition.receiveLate(batches, gone);
+    this.#options.consumer.wake();
+  }
+
+  #positionReset(reset: PositionReset): void {
+    const partition = reset.partition && this.#partitions.get(refKey(reset.partition));
+    if (partition !== undefined) tellOfReset(this.#options, partition, reset);
+  }
+
+  #partitionFailed({ partition: ref, error }: PartitionError): void {
+    const partition = ref && this.#partitions.get(refKey(ref));
+    if (partition !== undefined && error !== undefined) tellOfFailure(this.#options, partition, error);
   }
 
   #sendSeeks(): void {
@@ -441,20 +476,19 @@ export class Consumption {
     }
   }
 
+  /** Resolves when what was said about records of parallel topics is durable; rejects with the first refusal. */
+  settleWithin(options: CallOptions | undefined, settled: readonly Promise<Error | null>[]): Promise<void> {
+    const { runtime, settings } = this.#options;
+    return withDeadline(runtime.timers, options, settings.requestTimeoutMs, 'commit', async () => {
+      void this.settlements.flush();
+      const error = (await Promise.all(settled)).find((one) => one !== null);
+      if (error !== undefined) throw error;
+    });
+  }
+
   /** A limit for calls of users. */
   commitWithin(options: CallOptions | undefined, partitions?: readonly AssignedPartition[]): Promise<void> {
     const { runtime, settings } = this.#options;
     return withDeadline(runtime.timers, options, settings.requestTimeoutMs, 'commit', () => this.commit(partitions));
   }
-}
-
-function refKey({ topicId, partition }: PartitionRef): PartitionKey {
-  return partitionKey(topicIdFromBytes(topicId), partition);
-}
-
-function partitionCommit({ ref, tracker }: AssignedPartition): MessageInitShape<typeof PartitionCommitSchema> {
-  const finished = tracker.ranges
-    .slice(0, MAX_FINISHED_RANGES)
-    .map(({ from, to }) => ({ from: BigInt(from), to: BigInt(to) }));
-  return { partition: ref, offset: BigInt(tracker.watermark), finished };
 }

@@ -2,23 +2,31 @@
  * The pull form: an asynchronous iterator of batches, each the next events of one partition. Leaving the loop releases
  * the membership.
  */
-import { NaruError } from '@naru/protocol';
 import type { TimerHandle } from '@naru/base';
+import { NaruError } from '@naru/protocol';
+import { OutcomeKind, SettlementKind } from '@naru/protocol/proto';
 import type { CallOptions } from '../call-options.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Serde } from '../serde/serde.ts';
 import { json } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
-import type { AssignedPartition, TakenRecord } from './assigned-partition.ts';
+import type { AssignedPartition, ReturnedRecord, TakenRecord } from './assigned-partition.ts';
+import { recordKeyId } from './blocked-keys.ts';
+import type { Consumer } from './consumer.ts';
 import { Consumption } from './consumption.ts';
-import type { Consumer } from './consumption.ts';
 import { NaruEvent } from './event.ts';
+import { EventBatch } from './event-batch.ts';
+import type { BatchVerdict } from './event-batch.ts';
+import { OpenBatches, settleBatch } from './open-batches.ts';
+import type { GivenBatch } from './open-batches.ts';
+import type { Concluded } from './outcome-book.ts';
+import type { AcquiredRecord, QueuePartition } from './queue-partition.ts';
 import type { StartPosition } from './start-position.ts';
 import { subscriberSettings } from './subscriber.ts';
-import type { SubscriberContext } from './subscriber.ts';
+import type { SubscriberContext, SubscriberOverrides } from './subscriber.ts';
 
 /** Everything in the settings' `subscriber` section can be given here too, and wins; `autoCommit` is off by default. */
-export interface PollOptions extends Partial<SubscriberSettings> {
+export interface PollOptions extends SubscriberOverrides {
   /** The consumer group; without one, all partitions are read and nothing is committed. */
   readonly group?: string | undefined;
   readonly topics: readonly string[];
@@ -33,41 +41,15 @@ export interface PollOptions extends Partial<SubscriberSettings> {
   readonly idleTimeoutMs?: number | undefined;
 }
 
-/** The next events of one partition, in order; at least one. */
-export class EventBatch<T = unknown> implements Iterable<NaruEvent<T>> {
-  readonly #commit: (options?: CallOptions) => Promise<void>;
-  readonly topic: string;
-  readonly partition: number;
-  readonly events: readonly NaruEvent<T>[];
-  /** Offset after the last event that the broker has. */
-  readonly highWatermark: bigint;
-
-  constructor(
-    partition: AssignedPartition,
-    events: readonly NaruEvent<T>[],
-    commit: (options?: CallOptions) => Promise<void>,
-  ) {
-    this.#commit = commit;
-    this.topic = partition.topic;
-    this.partition = partition.partition;
-    this.events = events;
-    this.highWatermark = BigInt(partition.highWatermark);
-  }
-
-  /** Commits this batch and those of its partition before it. Resolves when that is durable. */
-  commit(options?: CallOptions): Promise<void> {
-    return this.#commit(options);
-  }
-
-  [Symbol.iterator](): Iterator<NaruEvent<T>> {
-    return this.events[Symbol.iterator]();
-  }
-}
-
-interface Outstanding {
-  readonly partition: AssignedPartition;
-  readonly taken: readonly TakenRecord[];
-}
+/** What the caller is working on. */
+type Outstanding =
+  | ({ readonly kind: 'ordered' } & GivenBatch)
+  | {
+      readonly kind: 'parallel';
+      readonly queue: QueuePartition;
+      readonly acquired: readonly AcquiredRecord[];
+      readonly verdicts: Map<number, BatchVerdict>;
+    };
 
 export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatch<T>, undefined>, Consumer {
   readonly #runtime: Runtime;
@@ -77,10 +59,18 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
   readonly #consumption: Consumption;
   readonly #closed: () => void;
   #isStarted = false;
+  #turn: Promise<unknown> = Promise.resolve();
   #closing: Promise<void> | null = null;
   #error: Error | null = null;
   /** What the caller is working on. */
   #current: Outstanding | null = null;
+  readonly #open: OpenBatches;
+  /** Of parallel topics: given out, and neither committed nor settled. */
+  readonly #unsettled = new Map<QueuePartition, { acquired: AcquiredRecord[]; verdicts: Map<number, BatchVerdict> }>();
+  /** What was to be held and need not be. */
+  readonly #back = new Map<AssignedPartition, TakenRecord[]>();
+  /** Whose entries in the books are of which partition. */
+  readonly #partitionOf = new WeakMap<object, AssignedPartition>();
   #takenMs = 0;
   #wake: (() => void) | null = null;
   #nextPartition = 0;
@@ -96,6 +86,7 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     this.#closed = closed;
     this.#settings = subscriberSettings({ ...context.settings.subscriber, autoCommit: false }, options);
     this.#serde = options.serde ?? json;
+    this.#open = new OpenBatches(() => context.runtime.clock.nowMs());
     this.#consumption = new Consumption({
       ...context,
       subscriber: this.#settings,
@@ -109,7 +100,14 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     });
   }
 
-  async next(): Promise<IteratorResult<EventBatch<T>, undefined>> {
+  /** One call after the other, so that each is answered. */
+  next(): Promise<IteratorResult<EventBatch<T>, undefined>> {
+    const turn = this.#turn.then(() => this.#next());
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
+  async #next(): Promise<IteratorResult<EventBatch<T>, undefined>> {
     this.#start();
     this.#giveBack();
     const batch = await this.#wait();
@@ -149,6 +147,28 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     return this.#current === null ? 0 : this.#runtime.clock.monotonicMs() - this.#takenMs;
   }
 
+  concluded(): void {
+    this.wake();
+  }
+
+  idSettled(): void {}
+
+  takenBack(entries: readonly Concluded[]): void {
+    for (const { taken } of entries) {
+      const partition = taken === null ? undefined : this.#partitionOf.get(taken.tracker);
+      if (taken === null || partition === undefined) continue;
+      const back = this.#back.get(partition);
+      if (back === undefined) this.#back.set(partition, [taken]);
+      else back.push(taken);
+    }
+    this.wake();
+  }
+
+  stalled({ topic, partition }: AssignedPartition, error: NaruError | null): void {
+    if (error !== null)
+      this.#runtime.logger.error({ topic, partition, error: error.message }, 'the broker holds no more');
+  }
+
   failed(error: Error): void {
     this.#error ??= error;
     this.wake();
@@ -163,6 +183,10 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
   async #close(): Promise<void> {
     this.wake();
     if (this.#current !== null) this.#dropCurrent(this.#current);
+    // What was given out of parallel topics and not committed is for somebody else.
+    for (const queue of this.#consumption.queues()) {
+      for (const one of queue.inHand()) this.#consumption.settlements.settle(one, SettlementKind.RETURN);
+    }
     if (this.#isStarted) await this.#consumption.close();
     this.#closed();
   }
@@ -172,15 +196,48 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     const current = this.#current;
     if (current === null) return;
     // With automatic commits, coming back means that the batch is handled.
-    if (this.#settings.autoCommit) finish(current);
+    if (this.#settings.autoCommit) this.#finish(current);
+    else if (this.#isGroup) this.#keep(current);
     this.#dropCurrent(current);
     this.#consumption.pollMore();
   }
 
+  get #isGroup(): boolean {
+    return (this.#options.group ?? '') !== '';
+  }
+
+  #keep(current: Outstanding): void {
+    if (current.kind === 'ordered') {
+      this.#open.keep(current);
+      return;
+    }
+    const kept = this.#unsettled.get(current.queue) ?? { acquired: [], verdicts: new Map<number, BatchVerdict>() };
+    kept.acquired.push(...current.acquired);
+    for (const [offset, verdict] of current.verdicts) kept.verdicts.set(offset, verdict);
+    this.#unsettled.set(current.queue, kept);
+  }
+
+  #finish(current: Outstanding): Promise<Error | null>[] {
+    if (current.kind === 'ordered') {
+      this.#open.finish(current);
+      if (current.returned.length > 0 || current.verdicts.size > 0) this.#consumption.commits.soon();
+      return [];
+    }
+    const kept = this.#unsettled.get(current.queue);
+    this.#unsettled.delete(current.queue);
+    const { settlements } = this.#consumption;
+    return [
+      ...(kept === undefined ? [] : settleBatch(settlements, kept.acquired, kept.verdicts)),
+      ...settleBatch(settlements, current.acquired, current.verdicts),
+    ];
+  }
+
   #dropCurrent(current: Outstanding): void {
     this.#current = null;
-    for (const { batch } of current.taken) current.partition.letGo(batch);
-    this.#consumption.ended(current.partition);
+    if (current.kind === 'ordered') {
+      for (const { batch } of current.taken) current.partition.letGo(batch);
+      this.#consumption.ended(current.partition);
+    } else this.#consumption.ended(current.queue);
   }
 
   /** The next batch; null when the iteration is over. */
@@ -216,51 +273,104 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
   }
 
   #take(): EventBatch<T> | null {
-    const partitions = [...this.#consumption.partitions()];
+    const partitions = [...this.#consumption.partitions(), ...this.#consumption.queues()];
     for (let i = 0; i < partitions.length; i++) {
       const index = (this.#nextPartition + i) % partitions.length;
-      const partition = partitions[index] as AssignedPartition;
-      const taken = partition.isTakeable ? takeSome(partition, this.#settings.maxBatchEvents) : [];
-      if (taken.length === 0) continue;
+      const partition = partitions[index] as AssignedPartition | QueuePartition;
+      const batch = 'tracker' in partition ? this.#takeOrdered(partition) : this.#takeParallel(partition);
+      if (batch === null) continue;
       this.#nextPartition = index + 1;
-      return this.#hand({ partition, taken });
+      return batch;
     }
     return null;
   }
 
-  #hand(outstanding: Outstanding): EventBatch<T> {
-    const { partition, taken } = outstanding;
-    this.#current = outstanding;
+  #takeOrdered(partition: AssignedPartition): EventBatch<T> | null {
+    if (partition.state !== 'open' || partition.isPaused) return null;
+    const { maxBatchEvents, maxPendingEvents } = this.#settings;
+    const returned = [];
+    while (returned.length < maxBatchEvents) {
+      const next = partition.takeReturned();
+      if (next === null) break;
+      returned.push(next);
+    }
+    if (returned.length > 0) return this.#hand(partition, [], returned);
+    const back = (this.#back.get(partition) ?? []).filter(({ tracker }) => tracker === partition.tracker);
+    this.#back.delete(partition);
+    if (back.length > 0) return this.#hand(partition, back, []);
+    if (!partition.isTakeable || partition.outcomes.size >= maxPendingEvents) return null;
+    const taken = this.#takeSome(partition, maxBatchEvents);
+    return taken.length === 0 ? null : this.#hand(partition, taken, []);
+  }
+
+  /** The next records, but those of blocked keys, which are held. */
+  #takeSome(partition: AssignedPartition, limit: number): TakenRecord[] {
+    const taken: TakenRecord[] = [];
+    const { outcomes, tracker } = partition;
+    while (taken.length < limit) {
+      const next = partition.take();
+      if (next === null) break;
+      const id = outcomes.keys.isEmpty ? '' : recordKeyId(next.record);
+      if (!outcomes.keys.isBlocked(id)) {
+        taken.push(next);
+        continue;
+      }
+      this.#partitionOf.set(tracker, partition);
+      outcomes.conclude({ offset: next.record.offset, keyId: id, taken: next, kind: OutcomeKind.HELD, fields: {} });
+      this.#consumption.commits.soon();
+    }
+    return taken;
+  }
+
+  #takeParallel(queue: QueuePartition): EventBatch<T> | null {
+    if (queue.isPaused) return null;
+    const acquired: AcquiredRecord[] = [];
+    const untilMs = this.#runtime.clock.monotonicMs() + this.#settings.maxPollIntervalMs;
+    while (acquired.length < this.#settings.maxBatchEvents) {
+      const next = queue.take();
+      if (next === null) break;
+      next.handledUntilMs = untilMs;
+      acquired.push(next);
+    }
+    const last = acquired.at(-1);
+    if (last === undefined) return null;
+    const current: Outstanding = { kind: 'parallel', queue, acquired, verdicts: new Map() };
+    this.#begin(current, queue);
+    const { topic, partition, topicId } = queue;
+    const events = acquired.map(({ record }) => new NaruEvent<T>(topic, topicId, partition, record, this.#serde));
+    const highWatermark = BigInt(last.record.offset + 1);
+    const commit = async (options: CallOptions | undefined): Promise<void> => {
+      const settled = this.#finish(current);
+      await this.#consumption.settleWithin(options, settled);
+    };
+    return new EventBatch({ topic, partition, highWatermark, verdicts: current.verdicts, commit }, events);
+  }
+
+  #begin(current: Outstanding, partition: AssignedPartition | QueuePartition): void {
+    this.#current = current;
     this.#takenMs = this.#runtime.clock.monotonicMs();
     partition.running += 1;
-    const { topic, topicId } = partition;
-    const events = taken.map(
-      ({ record }) => new NaruEvent<T>(topic, topicId, partition.partition, record, this.#serde),
-    );
-    return new EventBatch(partition, events, async (options) => {
+  }
+
+  #hand(
+    partition: AssignedPartition,
+    taken: readonly TakenRecord[],
+    returned: readonly ReturnedRecord[],
+  ): EventBatch<T> {
+    const current: Outstanding = { kind: 'ordered', partition, taken, returned, verdicts: new Map() };
+    this.#begin(current, partition);
+    const { topic, topicId, partition: number } = partition;
+    const records = [...taken, ...returned];
+    const events = records.map(({ record }) => new NaruEvent<T>(topic, topicId, number, record, this.#serde));
+    const commit = async (options: CallOptions | undefined): Promise<void> => {
       if (partition.state === 'gone') {
-        throw new NaruError(
-          'NOT_ASSIGNED',
-          `${topic}/${partition.partition} is no longer this member's: not committed`,
-        );
+        throw new NaruError('NOT_ASSIGNED', `${topic}/${number} is no longer this member's: not committed`);
       }
-      finish(outstanding);
+      this.#partitionOf.set(partition.tracker, partition);
+      this.#finish(current);
       await this.#consumption.commitWithin(options, [partition]);
-    });
+    };
+    const highWatermark = BigInt(partition.highWatermark);
+    return new EventBatch({ topic, partition: number, highWatermark, verdicts: current.verdicts, commit }, events);
   }
-}
-
-function takeSome(partition: AssignedPartition, limit: number): TakenRecord[] {
-  const taken: TakenRecord[] = [];
-  while (taken.length < limit) {
-    const next = partition.take();
-    if (next === null) break;
-    taken.push(next);
-  }
-  return taken;
-}
-
-function finish({ taken }: Outstanding): void {
-  const last = taken.at(-1);
-  if (last !== undefined) last.tracker.finishThrough(last.record.offset + 1);
 }

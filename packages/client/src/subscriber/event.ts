@@ -3,7 +3,7 @@ import type { TopicId } from '@naru/base';
 import { encodeRequestId } from '@naru/protocol';
 import type { BatchRecord, RecordHeader } from '@naru/protocol/batch';
 import type { Serde } from '../serde/serde.ts';
-import { deserializeValue } from '../serde/serde.ts';
+import { decodeValue, deserializeValue, isPromise } from '../serde/serde.ts';
 
 const decoder = new TextDecoder();
 
@@ -71,6 +71,33 @@ export class NaruEvent<T = unknown> {
     return this.keyBytes === null ? null : decoder.decode(this.keyBytes);
   }
 
+  /** Its CloudEvents id; of an event without one, the request id. */
+  get id(): string {
+    return this.headers.get('ce_id') ?? this.requestId;
+  }
+
+  /** Its CloudEvents type; undefined for an event without one. */
+  get type(): string | undefined {
+    return this.headers.get('ce_type') ?? undefined;
+  }
+
+  /**
+   * Reads the value ahead, so that {@link value} has it: what a serde that takes its time needs.
+   *
+   * @throws, or rejects with, what {@link value} would throw
+   */
+  decode(): Promise<void> | undefined {
+    if (this.#value !== undefined) return undefined;
+    const decoded = decodeValue(this.#serde, this.valueBytes, `${this.topic}/${this.partition}/${this.offset}`);
+    if (!isPromise(decoded)) {
+      this.#value = { decoded: decoded as T };
+      return undefined;
+    }
+    return decoded.then((value) => {
+      this.#value = { decoded: value as T };
+    });
+  }
+
   /** @throws NaruError SERIALIZATION when the bytes are not what the subscriber's serde expects */
   get value(): T {
     this.#value ??= {
@@ -99,15 +126,33 @@ export class NaruEvent<T = unknown> {
   }
 }
 
+/** What a handler knows of its call, and says about it. */
 export interface HandlerContext {
-  /** Aborts when the result no longer counts: the partition went to another member, or draining took too long. */
+  /**
+   * Aborts when the result no longer counts: the partition went to another member, the lock of a record of a parallel topic was lost,
+   * or draining took too long.
+   */
   readonly signal: AbortSignal;
-  /** 1 for the first time. */
+  /** 1 for the first time; counted over restarts and other members as far as they told the broker. */
   readonly attempt: number;
   /** Of the event; of the first one, for a batch. */
   readonly requestId: string;
   /** The consumer group; empty for none. */
   readonly group: string;
+  /** A few words for the ledger (`naru trace`), with the event's outcome; at most 1,000 bytes. The last one counts. */
+  note(text: string): void;
+  /**
+   * Ends the handler: try again after so many milliseconds, in place of the setting's back-off. It counts as an attempt. Throws,
+   * and counts also when that is caught.
+   */
+  retryIn(ms: number): never;
+  /** Ends the handler: the event becomes a dead letter, for this reason. Throws, and counts also when that is caught. */
+  deadLetter(reason: string): never;
+  /**
+   * The handler is at work and needs this much longer, milliseconds: renews the lock of a record of a parallel topic; elsewhere it
+   * counts as progress for `maxPollIntervalMs`.
+   */
+  extend(ms: number): void;
 }
 
 export type Handler<T> = (event: NaruEvent<T>, context: HandlerContext) => unknown;

@@ -2,12 +2,15 @@
 import { NaruError } from '@naru/protocol';
 import type { TopicPartition } from './event.ts';
 
-/** Thrown by a handler for an event that no further attempt will help. */
+/** Thrown by a handler for an event that no further attempt will help: it becomes a dead letter at once. */
 export class NonRetriableError extends Error {
   override readonly name = 'NonRetriableError';
 }
 
-/** What `run` rejects with when a handler has used up its attempts. The event is not committed. `cause` is the last error. */
+/**
+ * What `run` rejects with when an event cannot be handled and dead letters are off (`deadLetter: { use: false }`). The event is not
+ * committed. `cause` is the last error.
+ */
 export class HandlerFailedError extends NaruError {
   override readonly name = 'HandlerFailedError';
   readonly topic: string;
@@ -29,4 +32,9 @@ export class HandlerFailedError extends NaruError {
     this.requestId = requestId;
     this.attempts = attempts;
   }
+}
+
+/** What `ctx.retryIn` and `ctx.deadLetter` throw to end the handler. */
+export class HandlingEnded extends Error {
+  override readonly name = 'HandlingEnded';
 }

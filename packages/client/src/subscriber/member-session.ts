@@ -2,8 +2,8 @@
  * One member of a group on one stream after another: joins, beats, reconnects with back-off and goes on as the same
  * member, or joins anew when it was removed. Tells its owner what the broker says.
  *
- * Knows nothing of records and handlers. Commits that were not answered are sent again after a reconnection: they are
- * idempotent, and stay in order.
+ * Knows nothing of records and handlers. Commits, settlements and claims that were not answered are sent again after a
+ * reconnection: they are idempotent, and stay in order.
  */
 import type { TimerHandle } from '@naru/base';
 import { delay } from '@naru/base';
@@ -13,15 +13,21 @@ import { NaruError, isNaruError } from '@naru/protocol';
 import { SubscribeRequestSchema } from '@naru/protocol/proto';
 import type {
   Assigned,
+  BlockedKeys,
+  Claimed,
+  HeldEvents,
   JoinSchema,
+  LateRecords,
   OwnedPartitionSchema,
   PartitionCommitSchema,
   PartitionError,
   PartitionRef,
+  PartitionSettlementSchema,
   PositionReset,
   Records,
   Revoked,
   SeekSchema,
+  SettlementRefusal,
   SubscribeResponse,
 } from '@naru/protocol/proto';
 import type { BackoffPolicy } from '../backoff.ts';
@@ -30,12 +36,14 @@ import type { Deferred } from '../deferred.ts';
 import { deferred } from '../deferred.ts';
 import type { Runtime } from '../runtime.ts';
 import type { SubscribeStream, Transport } from '../transport/transport.ts';
+import { PendingRequests } from './pending-requests.ts';
 
 /** Polls that wait for an answer at a time: one being answered, one behind it. */
 export const MAX_OUTSTANDING_POLLS = 2;
 /** Failures in a row, without having joined, that are put down to the broker's INTERNAL errors. */
 const MAX_INTERNAL_FAILURES = 10;
 
+type SettlementInit = MessageInitShape<typeof PartitionSettlementSchema>;
 type PartitionCommitInit = MessageInitShape<typeof PartitionCommitSchema>;
 type RequestInit = Exclude<MessageInitShape<typeof SubscribeRequestSchema>['message'], undefined>;
 
@@ -54,6 +62,9 @@ export interface MemberEvents {
   assigned(assigned: Assigned): void;
   revoked(revoked: Revoked): void;
   records(records: Records): void;
+  held(held: HeldEvents): void;
+  blockedKeys(keys: BlockedKeys): void;
+  late(late: LateRecords): void;
   positionReset(reset: PositionReset): void;
   partitionFailed(failed: PartitionError): void;
   /** Polls were answered or can be sent again. */
@@ -76,11 +87,6 @@ export interface MemberSessionOptions {
   readonly events: MemberEvents;
 }
 
-interface PendingCommit {
-  readonly partitions: PartitionCommitInit[];
-  readonly result: Deferred<readonly PartitionError[]>;
-}
-
 export class MemberSession {
   readonly #options: MemberSessionOptions;
   readonly #closing = new AbortController();
@@ -94,8 +100,9 @@ export class MemberSession {
   #heartbeat: TimerHandle | null = null;
   #nextPollId = 1;
   readonly #polls = new Set<number>();
-  #nextCommitId = 1;
-  readonly #commits = new Map<number, PendingCommit>();
+  readonly #commits = new PendingRequests<readonly PartitionError[]>();
+  readonly #settlements = new PendingRequests<readonly SettlementRefusal[]>();
+  readonly #claims = new PendingRequests<Claimed>();
   #left: Deferred<void> | null = null;
   #rejoined: Deferred<void> | null = null;
 
@@ -122,14 +129,33 @@ export class MemberSession {
     this.#send({ case: 'poll', value: { pollId, maxBytes, maxWaitMs } });
   }
 
-  /** Resolves, when it is durable, to what was refused. Rejects when the session is over. */
-  commit(partitions: PartitionCommitInit[]): Promise<readonly PartitionError[]> {
+  /**
+   * Resolves, when it is durable, to what was refused. Rejects when the session is over.
+   *
+   * @param answered called before anything else that the broker says is
+   */
+  commit(
+    partitions: PartitionCommitInit[],
+    answered?: (refused: readonly PartitionError[]) => void,
+  ): Promise<readonly PartitionError[]> {
     if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
-    const commitId = this.#nextCommitId++ % 2 ** 32;
-    const pending: PendingCommit = { partitions, result: deferred() };
-    this.#commits.set(commitId, pending);
-    if (this.#isJoined) this.#send({ case: 'commit', value: { commitId, partitions } });
-    return pending.result.promise;
+    const send = (commitId: number): void => this.#send({ case: 'commit', value: { commitId, partitions } });
+    return this.#commits.add(send, this.#isJoined, answered);
+  }
+
+  /** Resolves, when it is durable, to what was refused. Rejects when the session is over. */
+  settle(partitions: SettlementInit[]): Promise<readonly SettlementRefusal[]> {
+    if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
+    const send = (settleId: number): void => this.#send({ case: 'settle', value: { settleId, partitions } });
+    return this.#settlements.add(send, this.#isJoined);
+  }
+
+  /** Claims event ids for idempotent handling; at most 1,000. Rejects when the session is over. */
+  claim(ids: readonly string[], leaseMs: number): Promise<Claimed> {
+    if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
+    const claim = { ids: [...ids], leaseMs: BigInt(leaseMs) };
+    const send = (claimId: number): void => this.#send({ case: 'claim', value: { ...claim, claimId } });
+    return this.#claims.add(send, this.#isJoined);
   }
 
   /** Only while no poll is outstanding, so that no answer from before is taken for one from after. */
@@ -177,8 +203,13 @@ export class MemberSession {
     this.#rejoined?.resolve();
     this.#expiry?.cancel();
     this.#stream?.abort();
-    for (const { result } of this.#commits.values()) result.reject(reason);
-    this.#commits.clear();
+    this.#rejectAll(reason);
+  }
+
+  #rejectAll(reason: NaruError): void {
+    this.#commits.rejectAll(reason);
+    this.#settlements.rejectAll(reason);
+    this.#claims.rejectAll(reason);
   }
 
   #send(message: RequestInit): void {
@@ -255,12 +286,24 @@ export class MemberSession {
         events.records(message.value);
         events.pollable();
         return;
-      case 'committed': {
-        const pending = this.#commits.get(message.value.commitId);
-        this.#commits.delete(message.value.commitId);
-        pending?.result.resolve(message.value.errors);
+      case 'committed':
+        this.#commits.answered(message.value.commitId, message.value.errors);
         return;
-      }
+      case 'settled':
+        this.#settlements.answered(message.value.settleId, message.value.refused);
+        return;
+      case 'claimed':
+        this.#claims.answered(message.value.claimId, message.value);
+        return;
+      case 'held':
+        events.held(message.value);
+        return;
+      case 'blockedKeys':
+        events.blockedKeys(message.value);
+        return;
+      case 'late':
+        events.late(message.value);
+        return;
       case 'positionReset':
         events.positionReset(message.value);
         return;
@@ -280,9 +323,9 @@ export class MemberSession {
     this.#sessionTimeoutMs = sessionTimeoutMs;
     this.#expiry?.cancel();
     this.#beat(heartbeatIntervalMs);
-    for (const [commitId, { partitions }] of this.#commits) {
-      this.#send({ case: 'commit', value: { commitId, partitions } });
-    }
+    this.#commits.sendAgain();
+    this.#settlements.sendAgain();
+    this.#claims.sendAgain();
     this.#options.events.joined();
     this.#options.events.pollable();
     this.#rejoined?.resolve();
@@ -319,8 +362,7 @@ export class MemberSession {
     this.#memberEpoch = 0;
     this.#rejoined?.resolve();
     const fenced = new NaruError('UNKNOWN_MEMBER_ID', `the member lost its partitions before this commit: ${reason}`);
-    for (const { result } of this.#commits.values()) result.reject(fenced);
-    this.#commits.clear();
+    this.#rejectAll(fenced);
     this.#options.events.removed();
   }
 }

@@ -101,8 +101,9 @@ describe('handling', () => {
     expect(started.at(-1)).toBe('a2');
   });
 
-  it('ends with the error when attempts are used up, without committing the event', async () => {
-    const { time, broker, handling, done, end } = await setUp({ retry: { attempts: 2, backoff: fastBackoff } });
+  it('ends with the error when attempts are used up and dead letters are off, without committing the event', async () => {
+    const options = { retry: { attempts: 2, backoff: fastBackoff }, deadLetter: { use: false } };
+    const { time, broker, handling, done, end } = await setUp(options);
     broker.assign(0);
     broker.records(0, 0, events('a1', 'b1'));
     await time.advance(0);
@@ -125,7 +126,7 @@ describe('handling', () => {
   });
 
   it('does not try again what is hopeless', async () => {
-    const { time, broker, handling, end } = await setUp();
+    const { time, broker, handling, end } = await setUp({ deadLetter: { use: false } });
     broker.assign(0);
     broker.records(0, 0, events('a1'));
     await time.advance(0);

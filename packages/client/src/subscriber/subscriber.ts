@@ -4,6 +4,12 @@
 import { NaruError, checkGroupId } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import type { CallOptions } from '../call-options.ts';
+import { checkBatchHandling } from '../catalog/catalog-binding.ts';
+import type { CatalogBinding, EventHandling } from '../catalog/catalog-binding.ts';
+import type { CataloguedName, EventCatalog, UncataloguedName } from '../catalog/event-catalog.ts';
+import { BrokerClaims, brokerIdempotency, isBrokerIdempotency } from '../idempotency/broker-idempotency.ts';
+import type { IdempotencyStore, MemberClaims } from '../idempotency/idempotency-store.ts';
+import { claimsOf } from '../idempotency/idempotency-store.ts';
 import type { Runtime } from '../runtime.ts';
 import type { Serde } from '../serde/serde.ts';
 import { json } from '../serde/serde.ts';
@@ -11,23 +17,42 @@ import type { Settings, SubscriberSettings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { AssignedPartition } from './assigned-partition.ts';
 import { Consumption } from './consumption.ts';
-import type { PartitionFailure, PositionJump, RebalanceListeners } from './consumption.ts';
+import type { PartitionFailure, PositionJump, RebalanceListeners } from './consumer.ts';
 import type { BatchHandler, Handler, TopicPartition } from './event.ts';
 import { HandlerRunner } from './handler-runner.ts';
-import type { Registration } from './handler-runner.ts';
+import { Registrations } from './registrations.ts';
+import type { Registration } from './registrations.ts';
 import type { StartPosition } from './start-position.ts';
 
+/** Sections of the settings of which a part may be given. */
+type PartlyGiven = 'retry' | 'deadLetter' | 'idempotency';
+
+/** What can be given in place of the settings' `subscriber` section, and wins. */
+export type SubscriberOverrides = {
+  readonly [K in Exclude<keyof SubscriberSettings, PartlyGiven>]?: SubscriberSettings[K] | undefined;
+} & { readonly [K in Exclude<PartlyGiven, 'idempotency'>]?: Partial<SubscriberSettings[K]> | undefined };
+
 /** Everything in the settings' `subscriber` section can be given here too, and wins. */
-export interface SubscriberOptions extends Partial<SubscriberSettings> {
+export interface SubscriberOptions extends SubscriberOverrides {
   /** Where a group that has committed nothing begins. Default `beginning`. */
   readonly from?: StartPosition | undefined;
   /** A static member: it keeps its partitions over a restart within the session time-out (KIP-345). */
   readonly instanceId?: string | undefined;
   /** How values are read. Default JSON. */
   readonly serde?: Serde<unknown> | undefined;
+  /**
+   * Handles each event once by its id: a store, or parts of the settings of the same name. Default: the settings', by which the broker
+   * is the store when there is to be one.
+   */
+  readonly idempotency?: IdempotencyStore | Partial<SubscriberSettings['idempotency']> | undefined;
 }
 
 export interface HandleOptions {
+  /**
+   * Only events of this CloudEvents type. A topic may have a handler for each type, and one without for all others; what nobody
+   * wants is treated as the setting `unhandled` says.
+   */
+  readonly type?: string | undefined;
   readonly serde?: Serde<unknown> | undefined;
 }
 
@@ -38,12 +63,20 @@ export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The broker keeps no more failed events of a partition for now. */
+export interface PartitionStall extends TopicPartition {
+  /** Null: it does again. */
+  readonly error: NaruError | null;
+}
+
 /** What it takes to make a subscriber; given by Naru. */
 export interface SubscriberContext {
   readonly transport: Transport;
   readonly runtime: Runtime;
   readonly settings: Settings;
   readonly codecs: CompressionCodecs;
+  /** Undefined where there is none: then names are topics. */
+  readonly catalog?: CatalogBinding | undefined;
   /** The offset that a position means now. */
   resolvePosition(partition: TopicPartition, position: StartPosition): Promise<number>;
   /** Called when the subscriber is over. */
@@ -55,10 +88,12 @@ export class Subscriber implements AsyncDisposable {
   readonly #context: SubscriberContext;
   readonly #options: SubscriberOptions;
   readonly #settings: SubscriberSettings;
-  readonly #registrations = new Map<string, Registration>();
+  readonly #registrations = new Registrations();
+  readonly #store: IdempotencyStore | undefined;
   readonly #listeners: RebalanceListeners = { assigned: [], revoked: [] };
   readonly #jumpListeners: ((jump: PositionJump) => unknown)[] = [];
   readonly #failureListeners: ((failure: PartitionFailure) => unknown)[] = [];
+  readonly #stallListeners: ((stall: PartitionStall) => unknown)[] = [];
   #consumption: Consumption | null = null;
   #running: Promise<void> | null = null;
   #stop: ((error: Error | null) => void) | null = null;
@@ -70,19 +105,55 @@ export class Subscriber implements AsyncDisposable {
     this.group = group;
     this.#context = context;
     this.#options = options;
-    this.#settings = subscriberSettings(context.settings.subscriber, options);
+    const { idempotency } = options;
+    const isStore = idempotency !== undefined && 'claim' in idempotency;
+    this.#store = isStore ? idempotency : undefined;
+    const said = context.catalog?.groupSettings(group);
+    const below = said === undefined ? context.settings.subscriber : { ...context.settings.subscriber, ...said };
+    // Exactly once by the catalog needs no more words than that.
+    const isOnce = said?.guarantee === 'exactly-once' && (options.guarantee ?? said.guarantee) === 'exactly-once';
+    this.#settings = subscriberSettings(below, {
+      ...options,
+      idempotency: isStore || (isOnce && idempotency === undefined) ? { use: true } : idempotency,
+    });
   }
 
-  /** Registers the one handler of `topic`'s events. It is called again for an event until it returns. */
-  handle<T = unknown>(topic: string, handler: Handler<T>, options: HandleOptions = {}): this {
-    const serde = options.serde ?? this.#options.serde ?? json;
-    return this.#register(topic, { kind: 'event', handler: handler as Handler<unknown>, serde });
+  /**
+   * Registers the handler of `topic`'s events, or of those of one type; with a catalog, of an event by its name. It is called again for an event until it returns, or its
+   * attempts are used up; then the event becomes a dead letter of the group.
+   */
+  handle<T = unknown>(topic: UncataloguedName, handler: Handler<T>, options?: HandleOptions): this;
+  handle<T = unknown>(topic: UncataloguedName, options: HandleOptions, handler: Handler<T>): this;
+  handle<N extends CataloguedName>(event: N, options: HandleOptions, handler: Handler<EventCatalog[N]>): this;
+  handle<N extends CataloguedName>(event: N, handler: Handler<EventCatalog[N]>, options?: HandleOptions): this;
+  handle(name: string, first: Handler<unknown> | HandleOptions, second: Handler<unknown> | HandleOptions = {}): this {
+    const [handler, options] = typeof first === 'function' ? [first, second as HandleOptions] : [second, first];
+    if (typeof handler !== 'function') throw new NaruError('INVALID_REQUEST', `expected a handler for ${name}`);
+    const event = this.#event(name);
+    const serde = options.serde ?? this.#options.serde ?? event?.serde ?? json;
+    const type = options.type ?? event?.type;
+    return this.#register(event?.topic ?? name, { kind: 'event', handler, serde, retry: event?.retry }, type);
   }
 
-  /** Registers the one handler of `topic`'s events, several at a time: those of one partition, in order. */
-  handleBatch<T = unknown>(topic: string, handler: BatchHandler<T>, options: HandleOptions = {}): this {
-    const serde = options.serde ?? this.#options.serde ?? json;
-    return this.#register(topic, { kind: 'batch', handler: handler as BatchHandler<unknown>, serde });
+  /**
+   * Registers the one handler of `topic`'s events, several at a time: those of one partition, in order. When it fails it gets the
+   * same ones again; when the attempts are used up it gets them one by one, and those that fail then become dead letters.
+   */
+  handleBatch<T = unknown>(
+    topic: UncataloguedName,
+    handler: BatchHandler<T>,
+    options?: Omit<HandleOptions, 'type'>,
+  ): this;
+  handleBatch<N extends CataloguedName>(
+    event: N,
+    handler: BatchHandler<EventCatalog[N]>,
+    options?: Omit<HandleOptions, 'type'>,
+  ): this;
+  handleBatch(name: string, handler: BatchHandler<unknown>, options: Omit<HandleOptions, 'type'> = {}): this {
+    const event = this.#event(name);
+    if (event !== undefined) checkBatchHandling(name, event);
+    const serde = options.serde ?? this.#options.serde ?? event?.serde ?? json;
+    return this.#register(event?.topic ?? name, { kind: 'batch', handler, serde, retry: event?.retry });
   }
 
   /** Called, and awaited, when partitions became this member's, before their first event. */
@@ -119,25 +190,44 @@ export class Subscriber implements AsyncDisposable {
   }
 
   /**
+   * Called when the broker has no room to keep more events that failed (HELD_LIMIT_REACHED): the keys of these stand still until it
+   * has, and so does the partition once too much of it waits. With `error: null` when it goes on.
+   */
+  onStalled(listener: (stall: PartitionStall) => unknown): this {
+    this.#stallListeners.push(listener);
+    return this;
+  }
+
+  /**
    * Joins the group and handles events until `signal` aborts or {@link close} is called; then finishes what is being
    * handled, commits, leaves and resolves.
    *
-   * @throws HandlerFailedError when a handler has used up its attempts; NaruError when the broker refuses for good
+   * @throws NaruError when the broker refuses for good; HandlerFailedError, with `deadLetter: { use: false }`, when an event cannot
+   *   be handled
    */
   run(options: RunOptions = {}): Promise<void> {
     if (this.#isClosed) return Promise.reject(new NaruError('CLOSED', 'the subscriber is closed'));
     if (this.#running !== null) return Promise.reject(new NaruError('INVALID_REQUEST', 'the subscriber runs already'));
-    if (this.#registrations.size === 0) {
+    if (this.#settings.guarantee === 'exactly-once' && !this.#settings.idempotency.use) {
+      const message =
+        'guarantee exactly-once needs to know which events were handled: set idempotency.use, or give the option idempotency a store';
+      return Promise.reject(new NaruError('INVALID_CONFIGURATION', message));
+    }
+    if (this.#registrations.topics.length === 0) {
       return Promise.reject(
         new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()'),
       );
     }
-    const running = this.#run(options);
+    const { catalog } = this.#context;
+    const running = catalog === undefined ? this.#run(options) : this.#runLoaded(catalog, options);
     this.#running = running;
     return running;
   }
 
-  /** Commits what is finished now. Only needed with `autoCommit: false`. */
+  /**
+   * Commits what is finished now. Only needed with `autoCommit: false`; then it is also what makes dead letters and held events the
+   * broker's, and their keys stand still until it is called.
+   */
   async commit(options?: CallOptions): Promise<void> {
     await this.#started().commitWithin(options);
   }
@@ -184,11 +274,54 @@ export class Subscriber implements AsyncDisposable {
     return this.close();
   }
 
-  #register(topic: string, registration: Registration): this {
+  /** What the catalog says of an event, under the options; undefined without a catalog. */
+  #event(name: string): EventHandling | undefined {
+    const { catalog, settings } = this.#context;
+    const event = catalog?.handling(this.group, name, settings.subscriber.retry);
+    return event === undefined ? undefined : { ...event, retry: { ...event.retry, ...defined(this.#options.retry) } };
+  }
+
+  /** A schema that cannot be read ends the run before it has joined. */
+  async #runLoaded(catalog: CatalogBinding, options: RunOptions): Promise<void> {
+    try {
+      await catalog.load(this.#registrations.serdes());
+    } catch (error) {
+      this.#running = null;
+      throw error;
+    }
+    if (!this.#isClosed) await this.#run(options);
+  }
+
+  #register(topic: string, registration: Registration, type?: string): this {
     if (this.#running !== null) throw new NaruError('INVALID_REQUEST', 'handlers are registered before run()');
-    if (this.#registrations.has(topic)) throw new NaruError('INVALID_REQUEST', `${topic} has a handler already`);
-    this.#registrations.set(topic, registration);
+    this.#registrations.add(topic, type, registration);
     return this;
+  }
+
+  /** Undefined when events are not claimed. */
+  #claims(consumption: () => Consumption | null): MemberClaims | undefined {
+    const { use, leaseMs } = this.#settings.idempotency;
+    if (!use) return undefined;
+    const store = this.#store ?? brokerIdempotency();
+    if (!isBrokerIdempotency(store)) return claimsOf(store, this.group, leaseMs);
+    const closed = new NaruError('CLOSED', 'the subscriber is closed');
+    return new BrokerClaims(
+      (ids, ms) => consumption()?.claim(ids, ms) ?? Promise.reject(closed),
+      leaseMs,
+      this.#context.runtime,
+    );
+  }
+
+  #stalled({ topic, partition }: TopicPartition, error: NaruError | null): void {
+    if (error !== null) {
+      const fields = { topic, partition, error: error.message };
+      this.#context.runtime.logger.error(fields, 'the broker keeps no more failed events; their keys stand still');
+    }
+    for (const listener of this.#stallListeners) {
+      void Promise.resolve({ topic, partition, error })
+        .then(listener)
+        .catch((thrown: unknown) => this.#stop?.(thrown as Error));
+    }
   }
 
   async #run({ concurrency, signal }: RunOptions): Promise<void> {
@@ -205,13 +338,15 @@ export class Subscriber implements AsyncDisposable {
       concurrency: concurrency ?? this.#settings.concurrency,
       group: this.group,
       registrations: this.#registrations,
+      claims: this.#claims(() => this.#consumption),
+      stalled: (partition, error) => this.#stalled(partition, error),
       failed: (error) => this.#stop?.(error),
     });
     const consumption = new Consumption({
       ...this.#context,
       subscriber: this.#settings,
       group: this.group,
-      topics: [...this.#registrations.keys()],
+      topics: this.#registrations.topics,
       from: this.#options.from ?? 'beginning',
       instanceId: this.#options.instanceId,
       memberId: crypto.randomUUID(),
@@ -254,11 +389,24 @@ export class Subscriber implements AsyncDisposable {
   }
 }
 
+/** What the options say in place of settings. */
+type GivenSettings = Omit<SubscriberOverrides, 'idempotency'> & {
+  readonly idempotency?: Partial<SubscriberSettings['idempotency']> | undefined;
+};
+
 /** The settings with whatever the options name. */
-export function subscriberSettings(
-  settings: SubscriberSettings,
-  options: Partial<SubscriberSettings>,
-): SubscriberSettings {
+export function subscriberSettings(settings: SubscriberSettings, options: GivenSettings): SubscriberSettings {
   const given = Object.entries(options).filter(([key, value]) => value !== undefined && key in settings);
-  return { ...settings, ...(Object.fromEntries(given) as Partial<SubscriberSettings>) };
+  const { retry, deadLetter, idempotency } = options;
+  return {
+    ...settings,
+    ...(Object.fromEntries(given) as Partial<SubscriberSettings>),
+    retry: { ...settings.retry, ...defined(retry) },
+    deadLetter: { ...settings.deadLetter, ...defined(deadLetter) },
+    idempotency: { ...settings.idempotency, ...defined(idempotency) },
+  };
+}
+
+function defined<T extends object>(part: T | undefined): T {
+  return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as T;
 }

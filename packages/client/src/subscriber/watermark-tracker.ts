@@ -78,10 +78,19 @@ export class WatermarkTracker {
     this.#add(offset, offset + 1);
   }
 
-  /** Everything begun below `offset` is finished. */
-  finishThrough(offset: number): void {
-    assert(offset <= this.#position, 'an event is begun before it is finished');
-    if (offset > this.#watermark) this.#add(this.#watermark, offset);
+  /** Offsets in [from, to) are finished; each was begun or passed over. */
+  finishSpan({ from, to }: OffsetSpan): void {
+    assert(to <= this.#position, 'an event is begun before it is finished');
+    this.#add(from, to);
+  }
+
+  /** What it would be with `offsets` finished. */
+  with(offsets: Iterable<number>): WatermarkTracker {
+    const copy = new WatermarkTracker(this.#watermark);
+    copy.#position = this.#position;
+    copy.#ranges = [...this.#ranges];
+    for (const offset of offsets) copy.finish(offset);
+    return copy;
   }
 
   #add(from: number, to: number): void {

@@ -3,10 +3,10 @@ import { create } from '@bufbuild/protobuf';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { topicIdToBytes } from '@naru/base';
 import type { TopicId } from '@naru/base';
-import { NaruError } from '@naru/protocol';
+import { NaruError, keyId } from '@naru/protocol';
 import type { ErrorCode } from '@naru/protocol';
 import { encodeBatch } from '@naru/protocol/batch';
-import { SubscribeResponseSchema } from '@naru/protocol/proto';
+import { OutcomeKind, SettlementKind, SubscribeResponseSchema } from '@naru/protocol/proto';
 import type { Commit, Join, SubscribeRequest, SubscribeResponse } from '@naru/protocol/proto';
 import type { PublishStream, SubscribeStream, Transport } from '../transport/transport.ts';
 import { FakeStream } from './fake-stream.ts';
@@ -22,6 +22,9 @@ type FakeSubscribeStream = FakeStream<SubscribeRequest, SubscribeResponse>;
 export interface FakeEvent {
   readonly key: string | null;
   readonly value: unknown;
+  /** Its CloudEvents type. */
+  readonly type?: string | undefined;
+  readonly id?: string | undefined;
 }
 
 export class FakeGroupBroker implements Transport {
@@ -34,6 +37,7 @@ export class FakeGroupBroker implements Transport {
   /** Answers joins and commits by itself. */
   refuseJoin: ErrorCode | null = null;
   answersCommits = true;
+  answersSettlements = true;
 
   constructor(time: VirtualTime) {
     this.#time = time;
@@ -72,12 +76,19 @@ export class FakeGroupBroker implements Transport {
     this.stream.break(new NaruError(code, `broken: ${code}`));
   }
 
-  assign(partition: number, position = 0, finished: { from: number; to: number }[] = []): void {
+  /** @param blocked keys */
+  assign(
+    partition: number,
+    position = 0,
+    finished: { from: number; to: number }[] = [],
+    blocked: readonly string[] = [],
+  ): void {
     const assigned = {
       topic: 'orders',
       partition: ref(partition),
       position: BigInt(position),
       finished: finished.map(({ from, to }) => ({ from: BigInt(from), to: BigInt(to) })),
+      blockedKeys: blocked.map(idOf),
     };
     this.say({ case: 'assigned', value: { memberEpoch: this.memberEpoch, partitions: [assigned] } });
   }
@@ -90,20 +101,67 @@ export class FakeGroupBroker implements Transport {
   records(partition: number, baseOffset: number, events: readonly FakeEvent[]): void {
     const pollId = this.polls.shift();
     if (pollId === undefined) throw new Error('no poll to answer');
-    const text = new TextEncoder();
-    const batches = encodeBatch(
-      events.map(({ key, value }, i) => ({
-        key: key === null ? null : text.encode(key),
-        value: text.encode(JSON.stringify(value)),
-        timestampMs: 1_000 + i,
-      })),
-      { baseOffset },
-    );
+    const batches = batchOf(baseOffset, events);
     const highWatermark = BigInt(baseOffset + events.length);
     this.say({
       case: 'records',
       value: { pollId, partitions: [{ partition: ref(partition), batches, highWatermark }] },
     });
+  }
+
+  /** Gives an event that the broker kept. */
+  giveHeld(partition: number, offset: number, event: FakeEvent, attempts: number): void {
+    const events = [{ batch: batchOf(offset, [event]), attempts }];
+    this.say({ case: 'held', value: { partition: ref(partition), events } });
+  }
+
+  unblock(partition: number, key: string): void {
+    this.say({ case: 'blockedKeys', value: { partition: ref(partition), unblocked: [idOf(key)] } });
+  }
+
+  assignParallel(partition: number): void {
+    const assigned = { topic: 'orders', partition: ref(partition), parallel: true };
+    this.say({ case: 'assigned', value: { memberEpoch: this.memberEpoch, partitions: [assigned] } });
+  }
+
+  /** Answers the oldest poll with records of a parallel topic. */
+  acquired(
+    partition: number,
+    baseOffset: number,
+    events: readonly FakeEvent[],
+    lockMs = 30_000,
+    deliveryCount = 1,
+  ): void {
+    const pollId = this.polls.shift();
+    if (pollId === undefined) throw new Error('no poll to answer');
+    const ranges = [{ offsets: { from: BigInt(baseOffset), to: BigInt(baseOffset + events.length) }, deliveryCount }];
+    const acquired = [
+      { partition: ref(partition), batches: batchOf(baseOffset, events), ranges, lockMs: BigInt(lockMs) },
+    ];
+    this.say({ case: 'records', value: { pollId, acquired } });
+  }
+
+  /** Settlements as `partition: from-to KIND`. */
+  get settlements(): string[] {
+    return this.told('settle').flatMap(({ partitions }) =>
+      partitions.flatMap(({ partition, records }) =>
+        records.map(({ offsets, kind, reason, delayMs }) => {
+          const more = [reason, delayMs > 0n ? `in ${delayMs}` : ''].filter((part) => part !== '').join(' ');
+          return `${partition?.partition}: ${offsets?.from}-${offsets?.to} ${SettlementKind[kind]} ${more}`.trimEnd();
+        }),
+      ),
+    );
+  }
+
+  /** Outcomes of all commits as `offset KIND #attempts reason note`. */
+  get outcomes(): string[] {
+    return this.told('commit').flatMap(({ partitions }) =>
+      partitions.flatMap(({ outcomes }) =>
+        outcomes.map(({ offset, kind, attempts, reason, note }) =>
+          [offset, OutcomeKind[kind], `#${attempts}`, reason, note].filter((part) => part !== '').join(' '),
+        ),
+      ),
+    );
   }
 
   /** Messages of one kind, in order. */
@@ -128,6 +186,8 @@ export class FakeGroupBroker implements Transport {
     else if (message.case === 'poll') this.polls.push(message.value.pollId);
     else if (message.case === 'commit' && this.answersCommits) {
       this.say({ case: 'committed', value: { commitId: message.value.commitId } });
+    } else if (message.case === 'settle' && this.answersSettlements) {
+      this.say({ case: 'settled', value: { settleId: message.value.settleId } });
     } else if (message.case === 'leave') this.say({ case: 'left', value: {} });
   }
 
@@ -144,6 +204,24 @@ export class FakeGroupBroker implements Transport {
 
 function ref(partition: number): { topicId: Uint8Array; partition: number } {
   return { topicId: topicIdToBytes(TOPIC_ID), partition };
+}
+
+function idOf(key: string): string {
+  return keyId(new TextEncoder().encode(key));
+}
+
+function batchOf(baseOffset: number, events: readonly FakeEvent[]): Uint8Array {
+  const text = new TextEncoder();
+  const records = events.map(({ key, value, type, id }, i) => ({
+    key: key === null ? null : text.encode(key),
+    value: value instanceof Uint8Array ? value : text.encode(JSON.stringify(value)),
+    headers: [
+      ...(type === undefined ? [] : [{ key: 'ce_type', value: text.encode(type) }]),
+      ...(id === undefined ? [] : [{ key: 'ce_id', value: text.encode(id) }]),
+    ],
+    timestampMs: 1_000 + i,
+  }));
+  return encodeBatch(records, { baseOffset });
 }
 
 function describeCommit(commit: Commit): string {

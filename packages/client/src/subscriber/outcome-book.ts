@@ -1,0 +1,179 @@
+/**
+ * What became of single events of one partition and is not durable yet: dead letters, held events, what was claimed, notes.
+ *
+ * An outcome and its event's offset go into the same commit: an offset that is committed without its outcome would be an event
+ * lost. So the offset counts as finished when the commit with the outcome is answered, and until then only in that commit.
+ *
+ * ```
+ * unsent → sent → accepted: the event is finished and let go
+ *            └→ refused: unsent again
+ * ```
+ */
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { assert } from '@naru/base';
+import { OutcomeKind } from '@naru/protocol/proto';
+import type { EventOutcomeSchema } from '@naru/protocol/proto';
+import type { TakenRecord } from './assigned-partition.ts';
+import { BlockedKeys } from './blocked-keys.ts';
+import type { OffsetSpan, WatermarkTracker } from './watermark-tracker.ts';
+
+/** Outcomes that the broker takes in one commit of a partition. */
+export const MAX_OUTCOMES = 1_000;
+/** Failures that are kept for the ledger until the next commit; newer ones are left out. */
+const MAX_FAILURES = 500;
+
+export type OutcomeFields = Omit<MessageInitShape<typeof EventOutcomeSchema>, '$typeName' | 'offset' | 'kind'>;
+
+/** An event with an outcome. */
+export interface Concluded {
+  readonly offset: number;
+  /** As protocol's keyId; empty for an event without a key. */
+  readonly keyId: string;
+  /** Null for an event that the broker kept, whose offset was committed long ago. */
+  readonly taken: TakenRecord | null;
+  readonly kind: OutcomeKind;
+  readonly fields: OutcomeFields;
+  /** Called when it is durable. */
+  readonly accepted?: (() => void) | undefined;
+}
+
+export interface CommitContents {
+  readonly offset: number;
+  readonly finished: readonly OffsetSpan[];
+  readonly outcomes: readonly MessageInitShape<typeof EventOutcomeSchema>[];
+}
+
+export class OutcomeBook {
+  readonly keys: BlockedKeys;
+  readonly #unsent = new Map<number, Concluded>();
+  #sent: Concluded[] = [];
+  readonly #failures = new Map<number, OutcomeFields>();
+  /** Whether the broker has refused to keep more: nothing that it would have to keep is sent. */
+  isStalled = false;
+
+  constructor(blockedKeys: Iterable<string> = []) {
+    this.keys = new BlockedKeys(blockedKeys);
+  }
+
+  get isEmpty(): boolean {
+    return this.#unsent.size === 0 && this.#failures.size === 0;
+  }
+
+  /** Whether a commit now would say more than failures. */
+  get hasSendable(): boolean {
+    if (!this.isStalled) return this.#unsent.size > 0;
+    for (const entry of this.#unsent.values()) if (!isKept(entry)) return true;
+    return false;
+  }
+
+  /** Outcomes that are not durable. */
+  get size(): number {
+    return this.#unsent.size + this.#sent.length;
+  }
+
+  /** Whether it has the last word on the event: one that comes again was given before the broker heard. */
+  isConcluded(offset: number): boolean {
+    if (this.#unsent.has(offset)) return true;
+    return this.#sent.some((entry) => entry.offset === offset && entry.kind !== OutcomeKind.HELD);
+  }
+
+  conclude(entry: Concluded): void {
+    assert(!this.#unsent.has(entry.offset), 'an event has one outcome at a time');
+    this.#unsent.set(entry.offset, entry);
+    this.#failures.delete(entry.offset);
+    if (entry.kind === OutcomeKind.HELD) this.keys.hold(entry.keyId);
+  }
+
+  /** It failed and is tried again here: for the ledger, which may miss some. */
+  failed(offset: number, fields: OutcomeFields): void {
+    if (this.#failures.has(offset) || this.#failures.size < MAX_FAILURES) this.#failures.set(offset, fields);
+  }
+
+  /** What the next commit says, for which the book waits then. At most one commit is under way. */
+  send(tracker: WatermarkTracker, maxRanges: number): CommitContents {
+    assert(this.#sent.length === 0, 'one commit of a partition is under way at a time');
+    let shown = tracker;
+    let sending = this.#sendable();
+    if (sending.some((entry) => isPending(entry, tracker))) {
+      shown = tracker.with(sending.filter((entry) => isPending(entry, tracker)).map(({ offset }) => offset));
+      // What is finished behind the last range that fits is not said, so its outcome is not, either.
+      const end = shown.ranges[maxRanges - 1]?.to ?? Number.POSITIVE_INFINITY;
+      sending = sending.filter((entry) => !isPending(entry, tracker) || entry.offset < end);
+    }
+    this.#sent = sending;
+    for (const entry of sending) {
+      this.#unsent.delete(entry.offset);
+      if (entry.kind === OutcomeKind.HELD) this.keys.sent(entry.keyId);
+      if (entry.taken === null) this.keys.resolved(entry.keyId);
+    }
+    const outcomes = sending.map(({ offset, kind, fields }) => ({ ...fields, offset: BigInt(offset), kind }));
+    for (const [offset, fields] of this.#failures) {
+      if (outcomes.length >= MAX_OUTCOMES) break;
+      outcomes.push({ ...fields, offset: BigInt(offset), kind: OutcomeKind.FAILED });
+      this.#failures.delete(offset);
+    }
+    return { offset: shown.watermark, finished: shown.ranges.slice(0, maxRanges), outcomes };
+  }
+
+  /** @returns what is durable now */
+  accepted(): readonly Concluded[] {
+    const accepted = this.#sent;
+    this.#sent = [];
+    for (const { kind, keyId } of accepted) if (kind === OutcomeKind.HELD) this.keys.accepted(keyId);
+    return accepted;
+  }
+
+  refused(): void {
+    for (const entry of this.#sent) {
+      if (entry.kind === OutcomeKind.HELD) this.keys.refused(entry.keyId);
+      if (entry.taken === null) this.keys.received(entry.keyId);
+      // It was given again meanwhile, and has a newer outcome.
+      if (!this.#unsent.has(entry.offset)) this.#unsent.set(entry.offset, entry);
+      else if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
+    }
+    this.#sent = [];
+  }
+
+  /** The held events among what is not sent, in order, which are not concluded any more; of one key, or of all. */
+  takeBackHeld(keyId?: string): Concluded[] {
+    const taken = [...this.#unsent.values()].filter(
+      (entry) => entry.kind === OutcomeKind.HELD && (keyId === undefined || entry.keyId === keyId),
+    );
+    for (const entry of taken) {
+      this.#unsent.delete(entry.offset);
+      this.keys.takeBack(entry.keyId);
+    }
+    return taken.sort(byOffset);
+  }
+
+  /** Forgets what was read before a seek. */
+  dropRead(): Concluded[] {
+    const dropped = [...this.#unsent.values()].filter(({ taken }) => taken !== null);
+    for (const entry of dropped) {
+      this.#unsent.delete(entry.offset);
+      if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
+    }
+    this.#failures.clear();
+    return dropped;
+  }
+
+  /** The first ones by offset, so that those of a key arrive in its order. */
+  #sendable(): Concluded[] {
+    const entries = [...this.#unsent.values()].filter((entry) => !this.isStalled || !isKept(entry));
+    return entries.sort(byOffset).slice(0, MAX_OUTCOMES);
+  }
+}
+
+/** Whether the broker has to keep a copy of it, for which it may have no room. */
+export function isKept({ kind, taken }: Concluded): boolean {
+  return taken !== null && (kind === OutcomeKind.HELD || kind === OutcomeKind.DEAD_LETTERED);
+}
+
+/** Whether its offset is to be finished by the commit. */
+function isPending({ taken, offset }: Concluded, tracker: WatermarkTracker): boolean {
+  return taken !== null && taken.tracker === tracker && !tracker.isFinished(offset);
+}
+
+function byOffset(a: Concluded, b: Concluded): number {
+  return a.offset - b.offset;
+}
