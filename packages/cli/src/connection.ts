@@ -1,6 +1,6 @@
 /** The SDK's connection that a command works with: made from settings and options, closed whatever happens. */
 import { systemClock, systemRandom, systemTimers, type Logger, type LogFields } from '@naru/base';
-import type { Naru } from '@naru/client';
+import type { Naru, Transport } from '@naru/client';
 import { isNaruError, NaruError } from '@naru/protocol';
 import { say, type Terminal } from './terminal.ts';
 
@@ -12,16 +12,51 @@ import { say, type Terminal } from './terminal.ts';
 export async function withNaru<T>(
   terminal: Terminal,
   options: { readonly broker?: string },
-  work: (naru: Naru) => Promise<T>,
+  work: (naru: Naru, transport: Transport) => Promise<T>,
 ): Promise<T> {
   const { ConnectTransport, loadSettings, Naru } = await import('@naru/client');
   const { environment } = terminal;
   const overlay = options.broker === undefined ? environment : { ...environment, NARU_BROKERS: options.broker };
   const settings = await loadSettings(undefined, overlay);
   const runtime = { clock: systemClock, timers: systemTimers, random: systemRandom, logger: sdkLogger(terminal) };
-  await using naru = new Naru(settings, new ConnectTransport({ brokers: settings.brokers }), runtime);
+  const transport = new ConnectTransport({ brokers: settings.brokers });
+  await using naru = new Naru(settings, transport, runtime);
   await reach(naru);
-  return await work(naru);
+  return await work(naru, transport);
+}
+
+/** Calls with one answer to the broker's services. */
+export interface BrokerLink {
+  /** Rejects with REQUEST_TIMED_OUT when the signal aborts first. */
+  readonly call: Transport['call'];
+  /** The settings' time-out, from now on. */
+  readonly limit: () => AbortSignal;
+}
+
+/**
+ * Runs `work` with calls to the broker's services, as {@link withNaru}.
+ *
+ * @throws NaruError as {@link withNaru}
+ */
+export function withBroker<T>(
+  terminal: Terminal,
+  options: { readonly broker?: string },
+  work: (broker: BrokerLink) => Promise<T>,
+): Promise<T> {
+  return withNaru(terminal, options, ({ settings: { requestTimeoutMs } }, transport) =>
+    work({
+      limit: () => AbortSignal.timeout(requestTimeoutMs),
+      call: async (method, request, signal) => {
+        try {
+          return await transport.call(method, request, signal);
+        } catch (error) {
+          if (!signal.aborted) throw error;
+          const message = `${method.localName} took longer than ${requestTimeoutMs} ms`;
+          throw new NaruError('REQUEST_TIMED_OUT', message, { cause: error });
+        }
+      },
+    }),
+  );
 }
 
 /** Asks each broker once. */

@@ -1,4 +1,7 @@
-import { describe, expect, it } from 'vitest';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { runCommandLine } from './program.ts';
 import { testTerminal } from './test-terminal.ts';
 
@@ -12,7 +15,7 @@ describe('the command line', () => {
   it('ends with 0 and prints help on stdout when asked for help', async () => {
     const { exitCode, out, err } = await run('--help');
     expect(exitCode).toBe(0);
-    for (const name of ['start', 'topic', 'publish', 'consume', 'group', 'doctor', 'completion'])
+    for (const name of ['start', 'topic', 'publish', 'consume', 'group', 'trace', 'dlq', 'doctor', 'completion'])
       expect(out).toContain(`\n  ${name}`);
     expect(err).toBe('');
   });
@@ -43,6 +46,15 @@ describe('the command line', () => {
     { args: ['consume', 'a', '--commit', 'auto'], says: '--commit needs --group' },
     { args: ['consume', 'a', '--idle-exit', 'soon'], says: 'Expected a duration' },
     { args: ['group', 'reset-offsets', 'g'], says: 'say where to' },
+    { args: ['dlq', 'redrive', 'g'], says: 'say which' },
+    { args: ['dlq', 'redrive', 'g', '--all', '--key', 'k'], says: 'choose --all' },
+    { args: ['dlq', 'redrive', 'g', '--all', '--rate', 'fast'], says: 'Expected a whole number from 1' },
+    { args: ['dlq', 'purge', 'g', '--all', '--resume', 'x'], says: 'Expected a cursor' },
+    { args: ['dlq', 'show', 'g'], says: "missing required argument 'id'" },
+    { args: ['trace'], says: 'name one event' },
+    { args: ['trace', 'orders/0'], says: 'Expected TOPIC/PARTITION/OFFSET or a request id' },
+    { args: ['trace', 'orders/0/1', '--ce-id', 'x'], says: 'name one event' },
+    { args: ['trace', 'orders/0/1', '--topic', 'x'], says: 'need --ce-id' },
     { args: ['group', 'reset-offsets', 'g', '--to-end', '--to-offset', '1'], says: 'cannot be used with' },
   ])('ends with 2, on stderr alone, for $args', async ({ args, says }) => {
     const { exitCode, out, err } = await run(...args);
@@ -73,5 +85,89 @@ describe('the command line', () => {
     const { brokerConfig } = await import('@naru/broker');
     const read = brokerConfig(broker as Parameters<typeof brokerConfig>[0]);
     expect(read).toEqual(brokerConfig({ port: 1234, data: 'a: b' }));
+  });
+
+  it('says of each effective setting where it is from, and masks secrets', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'naru-print-config-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const file = join(directory, 'naru.yaml');
+    const text = [
+      'clientId: shop',
+      'broker:',
+      '  data: here',
+      '  host: 127.0.0.1',
+      '  log: { segmentBytes: 1MiB }',
+      'environments:',
+      '  prod:',
+      '    clientId: shop-prod',
+      '    broker: { data: there, workers: 1 }',
+    ];
+    await writeFile(file, text.join('\n'));
+    const terminal = testTerminal();
+    const environment = {
+      NARU_STORAGE: 'postgres',
+      NARU_POSTGRES_URL: 'postgres://me:secret@db/naru',
+      NARU_ENV: 'prod',
+    };
+    const args = ['start', '--config', file, '--port', '77', '--allow-remote', '--print-config'];
+    expect(await runCommandLine(args, { ...terminal, environment })).toBe(0);
+    const printed = terminal.out().replaceAll(directory, '');
+    expect(printed).toContain('  data: there  # /naru.yaml:9\n');
+    expect(printed).toContain('  host: "127.0.0.1"  # /naru.yaml:4\n');
+    expect(printed).toContain('    segmentBytes: 1048576  # /naru.yaml:5\n');
+    expect(printed).toContain('  port: 77  # --port\n');
+    expect(printed).toContain('  allowRemote: true  # --allow-remote\n');
+    expect(printed).toContain('  storage: postgres  # environment variable NARU_STORAGE\n');
+    expect(printed).toContain('    maxMembers: 1000  # default\n');
+    expect(printed).toContain('    url: "postgres://me:***@db/naru"  # environment variable NARU_POSTGRES_URL\n');
+    expect(printed).not.toContain('secret');
+  });
+
+  it.each([
+    ['workers: 2', 'naru.yaml:1:20: workers: expected 1: shards on several threads are not supported yet'],
+    ['prot: 1', 'naru.yaml:1:11: unknown setting "prot"; did you mean "port"?'],
+    [
+      'storage: sqlit',
+      'naru.yaml:1:20: storage: Invalid option: expected one of "file"|"memory"|"sqlite"|"postgres"; did you mean "sqlite"?',
+    ],
+    [
+      'log: { maxBatchBytes: 9MiB }',
+      /^naru\.yaml:1:33: log\.maxBatchBytes: expected at most 8MiB, which is what one write to the log takes\n/,
+    ],
+    ['log: { journalFileBytes: 21MB }', 'naru.yaml:1:36: log.journalFileBytes: expected a multiple of 4KiB'],
+    [
+      'log: { journalBytes: 64MiB }',
+      /^naru\.yaml:1:32: log\.journalBytes: expected three files of journalFileBytes \(67108864\) or more, got 67108864\n/,
+    ],
+    [
+      'retention: { timeMs: soon }',
+      /^naru\.yaml:1:32: retention\.timeMs: expected a number with a unit .* got "soon"$/,
+    ],
+    [
+      'limits: { kafkaRequestBytes: 16MiB }',
+      'naru.yaml:1:40: limits.kafkaRequestBytes: expected less than 16MiB: larger ones could not be told from other protocols',
+    ],
+    ['kafka: 5', 'naru.yaml:1:18: kafka: Invalid input: expected object, received number'],
+  ])('refuses the broker’s setting %s, and says where', async (setting, expected) => {
+    const directory = await mkdtemp(join(tmpdir(), 'naru-print-config-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const file = join(directory, 'naru.yaml');
+    await writeFile(file, `broker: { ${setting} }`);
+    const { exitCode, err } = await run('start', '--config', file, '--print-config');
+    expect(exitCode).toBe(1);
+    const line = err
+      .replaceAll(`${directory}/`, '')
+      .replace(/^error: /, '')
+      .replace(/ \(INVALID_CONFIGURATION\)\n$/, '');
+    expect(line).toEqual(typeof expected === 'string' ? expected : expect.stringMatching(expected));
+  });
+
+  it('refuses an environment that the file does not have', async () => {
+    const directory = await mkdtemp(join(tmpdir(), 'naru-print-config-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const file = join(directory, 'naru.yaml');
+    await writeFile(file, 'environments: { prod: {}, test: {} }');
+    const { err } = await run('start', '--config', file, '--print-config', '--env', 'tset');
+    expect(err).toContain('naru.yaml:1:15: no environment "tset"; did you mean "test"?');
   });
 });

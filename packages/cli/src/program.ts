@@ -6,13 +6,17 @@
 import { Command, CommanderError } from 'commander';
 import packageJson from '../package.json' with { type: 'json' };
 import { CommandFailure } from './command-failure.ts';
+import { addCatalogCommand } from './commands/catalog.ts';
 import { addCompletionCommand } from './commands/completion.ts';
 import { addConsumeCommand } from './commands/consume.ts';
+import { addDlqCommand } from './commands/dlq.ts';
 import { addDoctorCommand } from './commands/doctor.ts';
 import { addGroupCommand } from './commands/group.ts';
 import { addPublishCommand } from './commands/publish.ts';
+import { addSchemaCommand } from './commands/schema.ts';
 import { addStartCommand } from './commands/start.ts';
 import { addTopicCommand } from './commands/topic.ts';
+import { addTraceCommand } from './commands/trace.ts';
 import { reportError } from './output/error-report.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -66,6 +70,10 @@ export function createProgram(terminal: Terminal): Command {
   addPublishCommand(program, terminal);
   addConsumeCommand(program, terminal);
   addGroupCommand(program, terminal);
+  addCatalogCommand(program, terminal);
+  addSchemaCommand(program, terminal);
+  addTraceCommand(program, terminal);
+  addDlqCommand(program, terminal);
   addDoctorCommand(program, terminal);
   addCompletionCommand(program, terminal);
   program.addHelpText('after', EPILOGUE);

@@ -1,5 +1,14 @@
 /** `naru group`: list, describe, reset and delete consumer groups. */
-import type { GroupDescription, GroupListing, GroupMember, GroupOffset, OffsetReset } from '@naru/client';
+import type {
+  GroupDescription,
+  GroupGate,
+  GroupQueue,
+  GroupListing,
+  GroupMember,
+  GroupOffset,
+  OffsetReset,
+  WithheldEvent,
+} from '@naru/client';
 import { Option, type Command } from 'commander';
 import { withNaru } from '../connection.ts';
 import { readOffset, readTime, withSharedOptions, type ReadingPosition, type SharedOptions } from '../options.ts';
@@ -105,7 +114,63 @@ async function describedText(group: GroupDescription, lag: bigint, terminal: Ter
   const sections = [facts.map((fact) => `${fact}\n`).join('')];
   if (group.members.length > 0) sections.push(await table(memberColumns, group.members, terminal.stdout));
   if (group.offsets.length > 0) sections.push(await table(offsetColumns, group.offsets, terminal.stdout));
+  const gated = group.offsets.filter(isGated);
+  if (gated.length > 0) sections.push(await table(gateColumns, gated, terminal.stdout));
+  const queued = group.offsets.filter(isQueued);
+  if (queued.length > 0) sections.push(await table(queueColumns, queued, terminal.stdout));
   return sections.join('\n');
+}
+
+type QueuedOffset = GroupOffset & { readonly queue: GroupQueue };
+
+function isQueued(offset: GroupOffset): offset is QueuedOffset {
+  return offset.queue !== undefined;
+}
+
+const queueColumns = [
+  { title: 'TOPIC', value: ({ topic }: QueuedOffset) => topic },
+  { title: 'PARTITION', value: ({ partition }: QueuedOffset) => partition },
+  { title: 'AVAILABLE', value: ({ queue }: QueuedOffset) => queue.available },
+  { title: 'ACQUIRED', value: ({ queue }: QueuedOffset) => queue.acquired },
+  { title: 'BY MEMBERS', value: ({ queue }: QueuedOffset) => queue.holders },
+  { title: 'FINISHED BEYOND', value: ({ queue }: QueuedOffset) => queue.finished },
+  { title: 'DYING', value: ({ queue }: QueuedOffset) => queue.dying },
+  { title: 'OLDEST', value: ({ queue }: QueuedOffset) => queue.oldest },
+];
+
+type GatedOffset = GroupOffset & { readonly gate: GroupGate };
+
+function isGated(offset: GroupOffset): offset is GatedOffset {
+  return offset.gate !== undefined;
+}
+
+const gateColumns = [
+  { title: 'TOPIC', value: ({ topic }: GatedOffset) => topic },
+  { title: 'PARTITION', value: ({ partition }: GatedOffset) => partition },
+  { title: 'WAITS FOR', value: ({ gate }: GatedOffset) => gate.waitsFor.join(', ') },
+  { title: 'RELEASED TO', value: ({ gate }: GatedOffset) => gate.gateOffset },
+  { title: 'WITHHELD', value: ({ gate }: GatedOffset) => gate.withheld },
+  { title: 'PASSED OVER', value: ({ gate }: GatedOffset) => passedOverText(gate) },
+  { title: 'OLDEST', value: ({ gate }: GatedOffset) => gate.oldest.map(withheldText).join('; ') },
+];
+
+function passedOverText({ passedOver, behindKey, stalled }: GroupGate): string {
+  const behind = behindKey === 0 ? '' : ` (${behindKey} behind their key)`;
+  return `${passedOver}${behind}${stalled ? ', stalled' : ''}`;
+}
+
+function withheldText({ offset, reason, groupId = '', deadLetterId = '' }: WithheldEvent): string {
+  const group = printable(groupId);
+  switch (reason) {
+    case 'lag':
+      return `${offset}: ${group} has not finished it`;
+    case 'retry':
+      return `${offset}: failed in ${group}, which will handle it again`;
+    case 'dead-letter':
+      return `${offset}: dead letter ${deadLetterId} of ${group}`;
+    case 'behind-key':
+      return `${offset}: behind an earlier event of its key`;
+  }
 }
 
 async function resetOffsets(id: string, options: ResetOptions, command: Command, terminal: Terminal): Promise<void> {

@@ -19,6 +19,7 @@ interface StartOptions {
   readonly storage?: BrokerConfig['storage'];
   readonly allowRemote?: true;
   readonly logLevel?: BrokerConfig['logLevel'];
+  readonly env?: string;
   readonly printConfig?: true;
   readonly output: OutputFormat;
 }
@@ -49,18 +50,20 @@ export function addStartCommand(program: Command, terminal: Terminal): void {
         'debug',
       ]),
     )
-    .option('--print-config', 'print the settings that would be used, and end')
+    .option('--env <name>', 'which of the file’s environments is laid over it (default: NARU_ENV, else none)')
+    .option('--print-config', 'print the settings that would be used and where each is from, and end')
     .action((options: StartOptions) => start(options, terminal));
   withOutputOption(command);
 }
 
 async function start(options: StartOptions, terminal: Terminal): Promise<void> {
-  const { Broker, loadBrokerConfig, pinoLogger } = await import('@naru/broker');
-  const config = await loadBrokerConfig(options.config, flagsOf(options), terminal.environment);
+  const { Broker, explainBrokerConfig, pinoLogger } = await import('@naru/broker');
+  const environment =
+    options.env === undefined ? terminal.environment : { ...terminal.environment, NARU_ENV: options.env };
+  const { settings: config, origins } = await explainBrokerConfig(options.config, flagsOf(options), environment);
   const output = new DataOutput(terminal);
   if (options.printConfig === true) {
-    const settings = { broker: { ...config, postgres: { ...config.postgres, url: masked(config.postgres.url) } } };
-    await output.write(options.output === 'json' ? jsonDocument(settings) : yamlDocument(settings));
+    await output.write(printedConfig(config, origins, options.output));
     return;
   }
   using interruption = listenForInterruption();
@@ -78,6 +81,20 @@ function flagsOf(options: StartOptions): BrokerConfigInput {
   const { host, port, data, storage, allowRemote, logLevel } = options;
   const flags = { host, port, data, storage, allowRemote, logLevel };
   return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+}
+
+/** What is in force, secrets masked, with where each setting is from: as comments, or beside it for programs. */
+function printedConfig(config: BrokerConfig, origins: ReadonlyMap<string, string>, format: OutputFormat): string {
+  const broker = { ...config, postgres: { ...config.postgres, url: masked(config.postgres.url) } };
+  const from = new Map(
+    [...origins].map(([name, origin]) => [`broker.${name}`, origin === 'given' ? flagName(name) : origin]),
+  );
+  if (format === 'json') return jsonDocument({ broker, origins: Object.fromEntries(from) });
+  return yamlDocument({ broker }, (path) => from.get(path));
+}
+
+function flagName(setting: string): string {
+  return `--${setting.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
 /** Says that the broker serves, and where: to people on stderr, to programs (`-o json`) on stdout. */

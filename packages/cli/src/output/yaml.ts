@@ -7,13 +7,27 @@ export type SettingsMap = { readonly [key: string]: Scalar | SettingsMap };
 const PLAIN_PATTERN = /^[A-Za-z_./][A-Za-z0-9_./-]*$/;
 const RESERVED_PATTERN = /^(?:true|false|null|yes|no|on|off|y|n|~)$/i;
 
-export function yamlDocument(settings: SettingsMap, indent = ''): string {
-  return Object.entries(settings)
-    .map(([key, value]) => {
-      if (typeof value === 'object' && value !== null) return `${indent}${key}:\n${yamlDocument(value, `${indent}  `)}`;
-      return `${indent}${key}: ${scalar(value)}\n`;
-    })
-    .join('');
+/** @param remark what a comment behind the setting at a dotted path says; undefined for none */
+export function yamlDocument(
+  settings: SettingsMap,
+  remark: (path: string) => string | undefined = () => undefined,
+): string {
+  return lines(settings, '', '', remark).join('');
+}
+
+function lines(
+  settings: SettingsMap,
+  indent: string,
+  prefix: string,
+  remark: (path: string) => string | undefined,
+): string[] {
+  return Object.entries(settings).flatMap(([key, value]) => {
+    const path = `${prefix}${key}`;
+    if (typeof value === 'object' && value !== null)
+      return [`${indent}${key}:\n`, ...lines(value, `${indent}  `, `${path}.`, remark)];
+    const said = remark(path);
+    return [`${indent}${key}: ${scalar(value)}${said === undefined ? '' : `  # ${said}`}\n`];
+  });
 }
 
 /** JSON's quoted text is YAML's. */
