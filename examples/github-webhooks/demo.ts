@@ -12,9 +12,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { connect } from '@naru/client';
-import type { Naru } from '@naru/client';
+import type { Catalog, Naru } from '@naru/client';
 import { BrokerProcess } from './broker-process.ts';
+import { loadCatalog, soundness } from './catalog.ts';
 import { DeliveryAccount } from './delivery-account.ts';
+import { POISON, Poison } from './poison.ts';
+import type { PoisonOutcome } from './poison.ts';
 import { Progress, number } from './progress.ts';
 import type { ProgressState } from './progress.ts';
 import { publishAll } from './publisher.ts';
@@ -36,7 +39,6 @@ const USAGE = `Usage: npm run demo [-- OPTIONS]
 `;
 const FULL = { events: 24_000, rate: 1_000 };
 const SMOKE = { events: 5_000, rate: 1_000 };
-const PARTITIONS = 6;
 /** Without an event handled for this long, what is missing counts as lost. */
 const STALL_TIMEOUT_MS = 20_000;
 const LOOK_INTERVAL_MS = 20;
@@ -53,6 +55,8 @@ class Demo {
   readonly #options: Options;
   readonly #broker: BrokerProcess;
   readonly #naru: Naru;
+  /** Publishes by event name. */
+  readonly #publisher: Naru;
   readonly #teams: readonly Team[];
   readonly #account: DeliveryAccount;
   readonly #progress: Progress;
@@ -63,14 +67,19 @@ class Demo {
   #failed = 0;
   #firstFailure: string | undefined;
   #restartMs = 0;
+  readonly #poison: Poison;
+  #poisoned: PoisonOutcome | null = null;
 
-  constructor(options: Options, interrupted: AbortSignal, broker: BrokerProcess, naru: Naru) {
+  constructor(options: Options, interrupted: AbortSignal, broker: BrokerProcess, naru: Naru, publisher: Naru) {
     this.#options = options;
     this.#broker = broker;
     this.#naru = naru;
+    this.#publisher = publisher;
     const failure = new AbortController();
     this.#signal = AbortSignal.any([interrupted, failure.signal]);
-    const services = [new Notifier(() => {}), new Auditor(), new SearchIndexer()];
+    const notifier = new Notifier(() => {});
+    const services = [notifier, new Auditor(), new SearchIndexer()];
+    this.#poison = new Poison(naru, notifier);
     const account = new DeliveryAccount(services.map(({ group }) => group));
     const watcher: Watcher = {
       assigned: (group, partitions) => {
@@ -90,16 +99,17 @@ class Demo {
   async run(): Promise<Outcome> {
     const { events, rate } = this.#options;
     try {
-      await this.#naru.admin.createTopic(TOPIC, { partitions: PARTITIONS });
-      this.#naru.onDelivery((delivery) => {
+      await this.#naru.admin.createTopic(TOPIC, this.#catalog.topics.get(TOPIC));
+      this.#publisher.onDelivery((delivery) => {
         if (delivery.ok) this.#acknowledged += 1;
         else this.#failed += 1;
         if (!delivery.ok) this.#firstFailure ??= `${delivery.error.code}: ${delivery.error.message}`;
       });
       for (const team of this.#teams) await team.join();
+      const isSound = await soundness(this.#catalog);
       const beganMs = performance.now();
       let publishMs = 0;
-      const publishing = publishAll(this.#naru, replay(events), {
+      const publishing = publishAll(this.#publisher, replay(events, isSound), {
         rate,
         signal: this.#signal,
         handedOver: ({ key, sequence }) => this.#account.publish(key, sequence),
@@ -116,19 +126,38 @@ class Demo {
     }
   }
 
+  get #catalog(): Catalog {
+    return this.#publisher.catalog as Catalog;
+  }
+
   /** What happens to the services and the broker while events flow. */
   async #disturb(): Promise<void> {
     const notifier = this.#teams[0] as Team;
     await this.#published(0.15);
     this.#progress.say(`${await notifier.join()} joins`);
+    await this.#published(0.2);
+    await this.#publishPoison();
     await this.#published(0.25);
     this.#progress.say(`${await notifier.join()} joins`);
     await this.#published(0.45);
     await this.#killBroker();
+    await this.#published(0.6);
+    this.#progress.say('the notifier is repaired, and its dead letter redriven');
+    this.#poisoned = await this.#poison.redrive(this.#signal);
+    this.#progress.say('the dead letter was handled, and what was parked behind it');
     await this.#published(0.7);
     this.#progress.say(`${await notifier.leave()} has left`);
     await this.#published(0.85);
     this.#progress.say(`${await notifier.leave()} has left`);
+  }
+
+  async #publishPoison(): Promise<void> {
+    for (const { key, sequence } of POISON) this.#account.publish(key, sequence);
+    await this.#poison.publish();
+    this.#acknowledged += POISON.length;
+    const { attempts, parkedBehind } = await this.#poison.parked(this.#signal);
+    const what = `a payload broke the notifier: a dead letter after ${attempts} attempts`;
+    this.#progress.say(`${what}, ${parkedBehind} event of its key parked behind it`);
   }
 
   async #killBroker(): Promise<void> {
@@ -187,6 +216,7 @@ class Demo {
       ),
       storedBytes: partitionDetails.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0n),
       duplicates: this.#account.duplicates,
+      poison: this.#poisoned,
       groups,
       restartMs: this.#restartMs,
       publishMs,
@@ -203,7 +233,7 @@ class Demo {
     const violations = this.#account.accounts().reduce((sum, account) => sum + account.violations.size, 0);
     return {
       broker: `broker ${this.#broker.address} ${this.#brokerState}`,
-      total: this.#options.events,
+      total: this.#options.events + POISON.length,
       rows: [{ name: 'published', count: this.#acknowledged, note: 'acknowledged' }, ...groups],
       footer: `keys out of order ${violations} · duplicates in the log ${this.#account.duplicates}`,
     };
@@ -252,9 +282,14 @@ async function main(): Promise<number> {
   const broker = new BrokerProcess(join(directory, 'data'));
   try {
     await broker.start(interruption.signal);
-    const naru = await connect({ brokers: [broker.address], clientId: 'webhook-publisher' });
-    const outcome = await new Demo(options, interruption.signal, broker, naru).run();
+    const naru = await connect({ brokers: [broker.address], clientId: 'demo' });
+    const publisher = await connect(
+      { brokers: [broker.address], clientId: 'webhook-publisher' },
+      { catalog: await loadCatalog() },
+    );
+    const outcome = await new Demo(options, interruption.signal, broker, naru, publisher).run();
     process.stdout.write(report(outcome));
+    await publisher.close();
     await naru.close();
     await broker.stop();
     return problems(outcome).length === 0 ? 0 : EXIT_WRONG;

@@ -1,7 +1,8 @@
 /** Publishes the stream at an even pace, whatever the broker does meanwhile. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Naru } from '@naru/client';
-import { TOPIC, headersOf } from './webhooks.ts';
+import { eventName } from './catalog.ts';
+import { headersOf } from './webhooks.ts';
 import type { Webhook } from './webhooks.ts';
 
 const TICK_MS = 5;
@@ -29,7 +30,8 @@ export async function publishAll(naru: Naru, webhooks: Iterable<Webhook>, option
       await sleep(TICK_MS, undefined, { signal });
     }
     const { key, payload } = webhook;
-    while (!naru.enqueue(TOPIC, payload, { key, headers: headersOf(webhook) })) await naru.ready({ signal });
+    while (!naru.enqueue(eventName(webhook), payload, { key, headers: headersOf(webhook) }))
+      await naru.ready({ signal });
     options.handedOver(webhook);
     count += 1;
   }

@@ -1,6 +1,8 @@
 /** The summary at the end, and the verdict. */
 import type { GroupAccount } from './delivery-account.ts';
+import type { PoisonOutcome } from './poison.ts';
 import { number } from './progress.ts';
+import { traceLines } from './trace-lines.ts';
 
 export interface GroupOutcome extends GroupAccount {
   readonly mostMembers: number;
@@ -24,6 +26,8 @@ export interface Outcome {
   /** Events that are in the log at more than one place. */
   readonly duplicates: number;
   readonly groups: readonly GroupOutcome[];
+  /** What became of the payload that broke a service; null when nobody knows. */
+  readonly poison: PoisonOutcome | null;
   /** From the kill to serving again. */
   readonly restartMs: number;
   readonly publishMs: number;
@@ -47,6 +51,9 @@ export function problems(outcome: Outcome): string[] {
   }
   const surplus = Math.max(duplicates, Number(stored) - published);
   if (surplus > 0) found.push(`${number(surplus)} events are in the log more than once`);
+  const unprocessed = outcome.poison?.trace.groups.filter(({ state }) => state !== 'processed');
+  if (unprocessed === undefined) found.push('the dead letter was not redriven');
+  for (const { group, state } of unprocessed ?? []) found.push(`the redriven dead letter is ${state} in ${group}`);
   for (const { group, handled, violations, lag } of outcome.groups) {
     if (handled < published) found.push(`${group} lost ${number(published - handled)} events`);
     if (violations.size > 0) {
@@ -95,9 +102,23 @@ export function report(outcome: Outcome): string {
     '',
     ...groups.map(({ group, summary }) => `${group.padEnd(16)}${summary}`),
     '',
+    ...poisonLines(outcome.poison),
     ...verdict,
     '',
   ].join('\n');
+}
+
+function poisonLines(poison: PoisonOutcome | null): string[] {
+  if (poison === null) return [];
+  const { requestId, attempts, reason, parkedBehind, trace } = poison;
+  return [
+    `One payload broke the notifier: a dead letter after ${attempts} attempts (${reason}). ${parkedBehind} event of its key waited behind`,
+    'it, until the notifier was repaired and the dead letter redriven. What became of it:',
+    '',
+    `  naru trace ${requestId}`,
+    ...traceLines(trace).map((line) => `  ${line}`),
+    '',
+  ];
 }
 
 function rate(count: number, ms: number): string {

@@ -5,7 +5,10 @@ import type { Service } from './services/service.ts';
 import { TOPIC } from './webhooks.ts';
 import type { WebhookPayload } from './webhooks.ts';
 
-/** The demo looks on: every delivery and every assignment is told before the service hears of it. */
+/** A service that is broken for good is known to be soon. */
+const RETRY = { attempts: 3, backoff: { initialMs: 100, factor: 2, maxMs: 1_000, jitter: 0.2 } };
+
+/** The demo looks on: every assignment, and every event that a service has handled. */
 export interface Watcher {
   assigned(group: string, partitions: readonly TopicPartition[]): void;
   delivered(group: string, event: NaruEvent<WebhookPayload>): void;
@@ -46,11 +49,11 @@ export class Team {
     const { group } = this.service;
     const name = `${group}-${this.#joined}`;
     const naru = await connect({ brokers: [this.#broker], clientId: name });
-    const subscriber = naru.subscriber(group, { concurrency: 16 });
+    const subscriber = naru.subscriber(group, { concurrency: 16, retry: RETRY });
     subscriber.onAssigned((partitions) => this.#watcher.assigned(group, partitions));
-    subscriber.handle<WebhookPayload>(TOPIC, (event) => {
+    subscriber.handle<WebhookPayload>(TOPIC, async (event) => {
+      await this.service.handle(event);
       this.#watcher.delivered(group, event);
-      return this.service.handle(event);
     });
     subscriber.run().catch((error: unknown) => this.#watcher.failed(group, error));
     this.#members.push({ name, naru });

@@ -20,7 +20,8 @@ export interface WebhookPayload {
   readonly sender?: { readonly login?: string };
   readonly organization?: { readonly login?: string };
   readonly repository?: { readonly full_name?: string };
-  readonly issue?: Post;
+  /** Null when GitHub sends one that is not there: see poison.ts. */
+  readonly issue?: Post | null;
   readonly pull_request?: Post & { readonly merged?: boolean | null };
   readonly discussion?: Post;
   readonly comment?: Post;
@@ -49,9 +50,12 @@ export function headersOf({ name, sequence }: Webhook): Record<string, string> {
   return { [EVENT_NAME_HEADER]: name, [DELIVERY_HEADER]: randomUUID(), [SEQUENCE_HEADER]: String(sequence) };
 }
 
-/** `count` webhooks. */
-export function* replay(count: number): Generator<Webhook, void> {
-  const examples = loadExamples();
+/** `count` webhooks, of those that are wanted. Default: all. */
+export function* replay(
+  count: number,
+  isWanted: (webhook: Pick<Webhook, 'name' | 'payload'>) => boolean = () => true,
+): Generator<Webhook, void> {
+  const examples = loadExamples().filter(isWanted);
   const sequences = new Map<string, number>();
   for (let index = 0; index < count; index++) {
     const { name, key, payload } = examples[index % examples.length] as Omit<Webhook, 'sequence'>;

@@ -9,7 +9,7 @@ import { pace } from '../load/pace.ts';
 import { Received } from '../load/received.ts';
 import { VALUE_BYTES, sampleBatch } from '../payload.ts';
 import { Channel } from './channel.ts';
-import { CONNECTION_WINDOW_BYTES, clientSettings } from './http2-options.ts';
+import { CONNECTION_WINDOW_BYTES, clientSettings } from '../load/http2-options.ts';
 
 /** Bytes sent and not acknowledged, as the broker allows them. */
 const MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024;

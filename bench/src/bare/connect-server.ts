@@ -10,6 +10,7 @@ import { connectNodeAdapter } from '@connectrpc/connect-node';
 import { PublisherService, SubscriberService } from '@naru/protocol/proto';
 import type {
   PartitionRecords,
+  Records,
   PublishAck,
   PublishStreamRequest,
   PublishStreamResponse,
@@ -18,7 +19,7 @@ import type {
 } from '@naru/protocol/proto';
 import { sampleBatch } from '../payload.ts';
 import { Channel } from './channel.ts';
-import { serverSettings, widen } from './http2-options.ts';
+import { serverSettings, widen } from '../load/http2-options.ts';
 
 /** Batches that a relay holds. */
 const RELAY_BATCHES = 64;
@@ -114,7 +115,8 @@ function recordsMessage(batches: readonly Uint8Array[]): SubscribeResponse {
     partition: { $typeName: 'naru.v1.PartitionRef', topicId: NO_TOPIC, partition },
     batches: batch,
     highWatermark: 0n,
+    withheld: [],
   }));
-  const value = { $typeName: 'naru.v1.Records', pollId: 0, partitions } as const;
+  const value: Records = { $typeName: 'naru.v1.Records', pollId: 0, partitions, acquired: [] };
   return { $typeName: 'naru.v1.SubscribeResponse', message: { case: 'records', value } };
 }

@@ -3,7 +3,7 @@ import { connect } from 'node:http2';
 import type { ClientHttp2Session } from 'node:http2';
 import type { LoadResult } from '../measurement.ts';
 import { VALUE_BYTES, sampleBatch } from '../payload.ts';
-import { CONNECTION_WINDOW_BYTES, clientSettings } from './http2-options.ts';
+import { CONNECTION_WINDOW_BYTES, clientSettings } from '../load/http2-options.ts';
 
 export interface Http2ClientOptions {
   readonly port: number;

@@ -3,7 +3,7 @@ import { createServer } from 'node:http2';
 import type { ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { sampleBatch } from '../payload.ts';
-import { serverSettings, widen } from './http2-options.ts';
+import { serverSettings, widen } from '../load/http2-options.ts';
 
 const ACK = Buffer.alloc(16);
 

@@ -10,10 +10,14 @@ export interface BrokerOptions {
   readonly data: string;
   /** Default: any free one. */
   readonly port?: number | undefined;
+  /** Whether what became of events is registered. Default: yes. */
+  readonly ledger?: boolean | undefined;
 }
 
-export async function openBroker({ storage, data, port = 0 }: BrokerOptions) {
-  const broker = await Broker.start({ storage, data, port, logLevel: 'warn', log: { memoryBytes: MEMORY_BYTES } });
+export async function openBroker({ storage, data, port = 0, ledger = true }: BrokerOptions) {
+  const logging = { ledger: { use: ledger } };
+  const log = { memoryBytes: MEMORY_BYTES };
+  const broker = await Broker.start({ storage, data, port, logLevel: 'warn', log, logging });
   const failed = broker.failed.then((error) => {
     throw error;
   });

@@ -16,13 +16,22 @@ export interface PublisherOptions {
   readonly settings: SdkSettings;
   readonly topic: string;
   readonly partitions: number;
+  /** Default: ordered. */
+  readonly type?: 'ordered' | 'parallel' | undefined;
   /** Different keys. Default 1,000. */
   readonly keyCount?: number | undefined;
 }
 
-export async function openPublisher({ bootstrap, settings, topic, partitions, keyCount }: PublisherOptions) {
+export async function openPublisher({
+  bootstrap,
+  settings,
+  topic,
+  partitions,
+  type = 'ordered',
+  keyCount,
+}: PublisherOptions) {
   const naru = await connect({ ...settings, brokers: [bootstrap] });
-  await naru.admin.createTopic(topic, { partitions });
+  await naru.admin.createTopic(topic, { partitions, type });
   const load = new PublishLoad(naru, topic, keyCount);
   return {
     ready: {},

@@ -7,11 +7,18 @@ import { http2Down, http2Up } from './bare-http2.ts';
 import { consumeHandler, consumePoll } from './consume.ts';
 import { endToEndLatency, endToEndThroughput } from './end-to-end.ts';
 import { awaitedPublish } from './publish-latency.ts';
+import { ledgerOff, ledgerOn } from './ledger.ts';
 import { emptyStart, recoveries } from './recovery.ts';
+import { drainOrdered, drainParallel } from './parallel.ts';
 import { publishFile, publishMemory } from './publish.ts';
+import { serializations } from './serialization.ts';
 
 /** Of the bare connect stream. */
 const PUBLISH_SHARE = 0.5;
+/** Of the ordered topic. */
+const PARALLEL_SHARE = 0.5;
+/** Of the same without a ledger. */
+const LEDGER_SHARE = 0.97;
 /** Until a broker serves again, whatever it has stored. */
 const RECOVERY_MS = 2_000;
 /** Times the bare write, plus milliseconds. */
@@ -58,6 +65,36 @@ export const comparisons: readonly Comparison[] = [
     targets: [],
   },
   {
+    name: 'parallel',
+    title: 'Draining a stored topic: 1 KiB events, 6 partitions, one member on a bare stream',
+    kind: 'throughput',
+    subjects: [drainParallel],
+    limits: [drainOrdered],
+    targets: [
+      {
+        subject: drainParallel.name,
+        limit: drainOrdered.name,
+        what: `at least ${PARALLEL_SHARE} of it`,
+        isReached: (subject, limit) => rate(subject) >= PARALLEL_SHARE * rate(limit),
+      },
+    ],
+  },
+  {
+    name: 'ledger',
+    title: 'The ledger: draining a stored topic with a commit for each batch, all well',
+    kind: 'throughput',
+    subjects: [ledgerOn],
+    limits: [ledgerOff],
+    targets: [
+      {
+        subject: ledgerOn.name,
+        limit: ledgerOff.name,
+        what: `at least ${LEDGER_SHARE} of it`,
+        isReached: (subject, limit) => rate(subject) >= LEDGER_SHARE * rate(limit),
+      },
+    ],
+  },
+  {
     name: 'end-to-end',
     title: 'End to end: publisher, broker and subscriber at once, file storage, fsync',
     kind: 'throughput',
@@ -73,6 +110,7 @@ export const comparisons: readonly Comparison[] = [
     limits: [connectRelayLatency],
     targets: [],
   },
+  ...serializations,
   {
     name: 'recovery',
     title: 'Starting again after SIGKILL under load, and after a clean stop',

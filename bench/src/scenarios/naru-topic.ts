@@ -13,13 +13,18 @@ export interface NaruTopic {
   readonly startSubscriber: (form: 'poll' | 'handler') => Promise<WorkerProcess<'subscriber'>>;
 }
 
-export async function openTopic(bench: ScenarioRun, storage: 'file' | 'memory' = 'file'): Promise<NaruTopic> {
-  const broker = await bench.start('broker', { storage, data: await bench.directory() }, 'broker');
+export async function openTopic(
+  bench: ScenarioRun,
+  storage: 'file' | 'memory' = 'file',
+  type: 'ordered' | 'parallel' = 'ordered',
+  ledger = true,
+): Promise<NaruTopic> {
+  const broker = await bench.start('broker', { storage, data: await bench.directory(), ledger }, 'broker');
   const { bootstrap } = broker.ready;
   const settings = bench.settings.sdkSettings;
   const publisher = await bench.start(
     'publisher',
-    { bootstrap, settings, topic: TOPIC, partitions: PARTITIONS },
+    { bootstrap, settings, topic: TOPIC, partitions: PARTITIONS, type },
     'publisher',
   );
   return {

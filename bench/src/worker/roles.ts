@@ -7,11 +7,13 @@ export const roles = {
   broker: async () => (await import('../load/broker-role.ts')).openBroker,
   publisher: async () => (await import('../load/publisher-role.ts')).openPublisher,
   subscriber: async () => (await import('../load/subscriber-role.ts')).openSubscriber,
+  'raw-subscriber': async () => (await import('../load/raw-subscriber-role.ts')).openRawSubscriber,
   'connect-server': async () => (await import('../bare/connect-server.ts')).openConnectServer,
   'connect-client': async () => (await import('../bare/connect-client.ts')).openConnectClient,
   'http2-server': async () => (await import('../bare/http2-server.ts')).openHttp2Server,
   'http2-client': async () => (await import('../bare/http2-client.ts')).openHttp2Client,
   disk: async () => (await import('../bare/disk-writes.ts')).openDiskWrites,
+  serializer: async () => (await import('../serialization/serializer-role.ts')).openSerializer,
 } as const satisfies Readonly<Record<string, () => Promise<OpenRole>>>;
 
 export type RoleName = keyof typeof roles;
