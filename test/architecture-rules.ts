@@ -48,9 +48,9 @@ export const architectureRules: ArchitectureRules = {
   },
   onlyTestsImport: ['testkit'],
   layers: {
-    broker: [['postgres'], ['core', 'log', 'metadata'], ['runtime'], ['service'], ['doors'], ['.']],
+    broker: [['postgres', 'schema'], ['core', 'log', 'metadata'], ['runtime'], ['service'], ['doors'], ['.']],
   },
-  pure: ['packages/broker/src/core'],
+  pure: ['packages/broker/src/core', 'packages/broker/src/schema'],
   impure: [
     { what: 'the clock (Date.now)', pattern: /\bDate\s*\.\s*now\b/ },
     { what: 'the clock (new Date without a value)', pattern: /\bnew\s+Date\b(?!\s*\(\s*[^\s)])/ },

@@ -1,11 +1,10 @@
-/** Every command of docs/http.md does what the document says. */
+/** Every command of the documents does what they say. */
 import { execFile, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 import { readFileSync } from 'node:fs';
 import { Broker } from '@naru/broker';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 
-const document = readFileSync(new URL('../docs/http.md', import.meta.url), 'utf8');
 const needed = ['bash', 'curl'];
 const missing = needed.filter((program) => spawnSync(program, ['--version']).error !== undefined);
 
@@ -15,9 +14,11 @@ interface Example {
   readonly answer: unknown;
 }
 
-const examples = [...document.matchAll(/^```sh\n(.*?)^```\n\n^```json\n(.*?)^```$/gms)].map(
-  ([, command = '', answer = '']): Example => ({ command, answer: JSON.parse(answer) }),
-);
+function examplesOf(document: string): Example[] {
+  return [...document.matchAll(/^```sh\n(.*?)^```\n\n^```json\n(.*?)^```$/gms)].map(
+    ([, command = '', answer = '']): Example => ({ command, answer: JSON.parse(answer) }),
+  );
+}
 
 const execute = promisify(execFile);
 
@@ -35,22 +36,38 @@ function pattern(documented: unknown): unknown {
   return expect.objectContaining(Object.fromEntries(fields));
 }
 
-function idOf(answer: unknown): string | undefined {
-  return (answer as { sessionId?: string }).sessionId;
+/** What later commands name. */
+function namesIn(answer: unknown): { SESSION?: string; REQUEST?: string } {
+  const { sessionId, results = [] } = answer as { sessionId?: string; results?: { requestId?: string }[] };
+  const requestId = results[0]?.requestId;
+  return {
+    ...(sessionId !== undefined && { SESSION: sessionId }),
+    ...(requestId !== undefined && { REQUEST: requestId }),
+  };
 }
 
-it('has an answer for every command', () => {
-  const commands = document.match(/^```sh$/gm) ?? [];
-  expect(examples.length).toBe(commands.length);
-  expect(examples.length).toBeGreaterThanOrEqual(10);
-});
+describe.each([
+  // In delivery.md other commands come before those for curl.
+  ['http.md', ''],
+  ['delivery.md', '\n## By curl\n'],
+])('docs/%s', (name, heading) => {
+  const whole = readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8');
+  const document = whole.slice(whole.indexOf(heading));
+  const examples = examplesOf(document);
 
-it.skipIf(missing.length > 0)(`every command answers as documented (needs ${needed.join(', ')})`, async () => {
-  await using broker = await Broker.start({ storage: 'memory', port: 0 });
-  let session = '';
-  for (const { command, answer } of examples) {
-    const given = await run(command.replaceAll('localhost:9092', broker.bootstrap), { SESSION: session });
-    expect({ command, given }).toEqual({ command, given: pattern(answer) });
-    session = idOf(given) ?? session;
-  }
+  it('has an answer for every command', () => {
+    const commands = document.match(/^```sh$/gm) ?? [];
+    expect(examples.length).toBe(commands.length);
+    expect(examples.length).toBeGreaterThanOrEqual(10);
+  });
+
+  it.skipIf(missing.length > 0)(`every command answers as documented (needs ${needed.join(', ')})`, async () => {
+    await using broker = await Broker.start({ storage: 'memory', port: 0 });
+    let names = {};
+    for (const { command, answer } of examples) {
+      const given = await run(command.replaceAll('localhost:9092', broker.bootstrap), names);
+      expect({ command, given }).toEqual({ command, given: pattern(answer) });
+      names = { ...names, ...namesIn(given) };
+    }
+  });
 });

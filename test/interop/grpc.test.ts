@@ -29,7 +29,12 @@ import { GrpcClient, naruErrorOf } from './grpc-client.ts';
 
 const { SERVING, NOT_SERVING, SERVICE_UNKNOWN } = health.HealthCheckResponse_ServingStatus;
 const BEGINNING = { position: { case: 'beginning', value: true } } as const;
-const OUR_SERVICES = ['naru.v1.PublisherService', 'naru.v1.SubscriberService', 'naru.v1.AdminService'];
+const OUR_SERVICES = [
+  'naru.v1.PublisherService',
+  'naru.v1.SubscriberService',
+  'naru.v1.AdminService',
+  'naru.v1.TraceService',
+];
 
 let broker: Broker;
 let client: GrpcClient;
