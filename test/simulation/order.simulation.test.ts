@@ -32,8 +32,8 @@ describe('events of a key', () => {
       const report = await run(seed);
       for (const name of Object.keys(total) as (keyof typeof total)[]) total[name] += report[name];
     }
-    // The runs are worth something only if all of this happened.
-    expect(Object.entries(total).filter(([, count]) => count < SEEDS / 2)).toEqual([]);
+    // The runs are worth something only if all of this happened; a single seed may be replayed.
+    expect(Object.entries(total).filter(([, count]) => count < Math.floor(SEEDS / 2))).toEqual([]);
   });
 
   it('meet the same fate for the same seed', async () => {

@@ -92,8 +92,9 @@ function settle(
   kind: SettlementKind,
   from: number,
   to = from + 1,
+  delayMs = 0,
 ) {
-  const record = { from, to, kind, delayMs: 0, reason: '', error: '', note: '', durationMs: 0, idempotencyId: '' };
+  const record = { from, to, kind, delayMs, reason: '', error: '', note: '', durationMs: 0, idempotencyId: '' };
   const partitions = [{ partition: PARTITIONS[index] as (typeof PARTITIONS)[0], records: [record] }];
   return shard.ask({ type: 'settle-records', groupId: 'work', memberId, partitions });
 }
@@ -130,6 +131,23 @@ describe('What a member is given', () => {
     expect(answer.error).toMatchObject({ code: 'STORAGE_ERROR' });
     shard = await crash(1);
     expect(given(await settled(acquire(shard, 'b', await join(shard, 'b'))))).toEqual(['0/0×1']);
+  });
+
+  it('comes in the order of offsets also where it was redriven and failed', async () => {
+    const shard = await start();
+    const epoch = await join(shard, 'a');
+    await settled(append(shard, 0, ['x', 'y']));
+    await settled(acquire(shard, 'a', epoch));
+    await settled(settle(shard, 'a', 0, 'reject', 0, 2));
+    const filter = { places: null, topicId: null, keyId: null, reason: null, sinceMs: null, beforeMs: null };
+    const query = { filter, limit: 10, cursor: null, dryRun: false };
+    await settled(shard.group({ type: 'redrive', groupId: 'work', ...query }));
+    expect(given(await settled(acquire(shard, 'a', epoch)))).toHaveLength(2);
+    await settled(settle(shard, 'a', 0, 'fail', 0, 1, 2_000));
+    await settled(settle(shard, 'a', 0, 'fail', 1, 2, 1_000));
+    clock.advance(3_000);
+    const again = given(await settled(acquire(shard, 'a', epoch))).map((one) => one.split('×')[0]);
+    expect(again).toEqual(['0/0', '0/1']);
   });
 
   it('stays the member’s for its whole lock after a crash, and is then free, counted', async () => {

@@ -110,4 +110,15 @@ describe('once', () => {
     const { rows } = await database.query('SELECT event_id FROM charges');
     expect(rows).toEqual([{ event_id: 'x' }]);
   });
+
+  it('does the work of an event that the subscriber’s store has claimed in the same table, and that once', async () => {
+    const store = postgresIdempotency({ pool: database, table: TABLE });
+    const claim = await store.claim('stock', 'y', 60_000);
+    const work = () =>
+      database.transaction((client) => once(client, 'stock', { id: 'y' }, () => 'done', { table: TABLE }));
+    expect(await work()).toEqual({ duplicate: false, result: 'done' });
+    expect(await work()).toEqual({ duplicate: true });
+    if (claim.state === 'claimed') await store.complete('stock', 'y', claim.token);
+    expect(await store.claim('stock', 'y', 60_000)).toEqual({ state: 'done' });
+  });
 });

@@ -477,11 +477,11 @@ export class Consumption {
   }
 
   /** Resolves when what was said about records of parallel topics is durable; rejects with the first refusal. */
-  settleWithin(options: CallOptions | undefined, settled: readonly Promise<Error | null>[]): Promise<void> {
+  settleWithin(options: CallOptions | undefined, settled: Promise<readonly (Error | null)[]>): Promise<void> {
     const { runtime, settings } = this.#options;
     return withDeadline(runtime.timers, options, settings.requestTimeoutMs, 'commit', async () => {
       void this.settlements.flush();
-      const error = (await Promise.all(settled)).find((one) => one !== null);
+      const error = (await settled).find((one) => one !== null);
       if (error !== undefined) throw error;
     });
   }

@@ -43,7 +43,7 @@ export class EventBatch<T = unknown> implements Iterable<NaruEvent<T>> {
    * come again, in order, even when they were handled: leave them out.
    */
   deadLetter(event: NaruEvent<T>, reason: string): void {
-    this.#judge(event, { deadLetter: String(reason).slice(0, 2_000) });
+    this.#judge(event, { deadLetter: reason.slice(0, 2_000) });
   }
 
   /**

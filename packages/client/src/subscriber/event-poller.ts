@@ -196,7 +196,7 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     const current = this.#current;
     if (current === null) return;
     // With automatic commits, coming back means that the batch is handled.
-    if (this.#settings.autoCommit) this.#finish(current);
+    if (this.#settings.autoCommit) void this.#finish(current);
     else if (this.#isGroup) this.#keep(current);
     this.#dropCurrent(current);
     this.#consumption.pollMore();
@@ -217,19 +217,19 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     this.#unsettled.set(current.queue, kept);
   }
 
-  #finish(current: Outstanding): Promise<Error | null>[] {
+  #finish(current: Outstanding): Promise<readonly (Error | null)[]> {
     if (current.kind === 'ordered') {
       this.#open.finish(current);
       if (current.returned.length > 0 || current.verdicts.size > 0) this.#consumption.commits.soon();
-      return [];
+      return Promise.resolve([]);
     }
     const kept = this.#unsettled.get(current.queue);
     this.#unsettled.delete(current.queue);
     const { settlements } = this.#consumption;
-    return [
+    return Promise.all([
       ...(kept === undefined ? [] : settleBatch(settlements, kept.acquired, kept.verdicts)),
       ...settleBatch(settlements, current.acquired, current.verdicts),
-    ];
+    ]);
   }
 
   #dropCurrent(current: Outstanding): void {
@@ -367,7 +367,7 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
         throw new NaruError('NOT_ASSIGNED', `${topic}/${number} is no longer this member's: not committed`);
       }
       this.#partitionOf.set(partition.tracker, partition);
-      this.#finish(current);
+      void this.#finish(current);
       await this.#consumption.commitWithin(options, [partition]);
     };
     const highWatermark = BigInt(partition.highWatermark);

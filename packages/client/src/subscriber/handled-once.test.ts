@@ -7,10 +7,7 @@ import { Naru } from '../naru.ts';
 import { settingsSchema } from '../settings.ts';
 import { FakeGroupBroker } from '../testing/fake-group-broker.ts';
 import { VirtualTime, seededRandom } from '../testing/virtual-time.ts';
-import type { HandlerContext, NaruEvent } from './event.ts';
 import type { Subscriber, SubscriberOptions } from './subscriber.ts';
-
-type Handle = (event: NaruEvent<string>, context: HandlerContext) => unknown;
 
 const backoff = { initialMs: 10, factor: 1, maxMs: 10, jitter: 0 };
 
@@ -102,9 +99,8 @@ describe('handling by ids', () => {
 
   it('tells the broker’s store also of what is committed before it is handled', async () => {
     const handled: string[] = [];
-    const { time, broker } = await setUp(
-      { idempotency: { use: true }, guarantee: 'at-most-once' },
-      (subscriber) => subscriber.handle<string>('orders', ({ value }) => handled.push(value)),
+    const { time, broker } = await setUp({ idempotency: { use: true }, guarantee: 'at-most-once' }, (subscriber) =>
+      subscriber.handle<string>('orders', ({ value }) => handled.push(value)),
     );
     broker.assign(0);
     broker.records(0, 0, [{ key: 'a', value: 'a0', id: 'x' }]);

@@ -67,7 +67,7 @@ export class HandlerCall implements HandlerContext {
 
   get note(): (text: string) => void {
     return (text) => {
-      this.#note = shortened(String(text), MAX_NOTE_LENGTH);
+      this.#note = shortened(text, MAX_NOTE_LENGTH);
     };
   }
 
@@ -81,7 +81,7 @@ export class HandlerCall implements HandlerContext {
 
   get deadLetter(): (reason: string) => never {
     return (reason) => {
-      this.#rejectedFor = shortened(String(reason), MAX_ERROR_LENGTH);
+      this.#rejectedFor = shortened(reason, MAX_ERROR_LENGTH);
       throw new HandlingEnded(`rejected: ${reason}`);
     };
   }
@@ -151,6 +151,8 @@ export function messageOf(error: unknown): string {
   return shortened(error instanceof Error ? `${error.name}: ${error.message}` : String(error), MAX_ERROR_LENGTH);
 }
 
-function shortened(text: string, maxLength: number): string {
+/** Whatever a handler without types said. */
+function shortened(said: unknown, maxLength: number): string {
+  const text = String(said);
   return text.length <= maxLength ? text : text.slice(0, maxLength);
 }

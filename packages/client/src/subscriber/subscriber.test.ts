@@ -414,6 +414,13 @@ describe('a subscriber', () => {
     expect(started).toEqual(['c2']);
   });
 
+  it.each([0, Number.NaN, 1.5, 20_000])('refuses to handle %s events at a time', async (concurrency) => {
+    const { end, running } = await setUp({ run: { concurrency } });
+    await running;
+    expect(end.error).toMatchObject({ code: 'INVALID_REQUEST' });
+    expect(end.error?.message).toBe(`concurrency: expected a whole number from 1 to 10000, got ${concurrency}`);
+  });
+
   it('refuses to run without handlers, twice, or with a bad group id', async () => {
     const { naru, subscriber } = await setUp();
     await expect(subscriber.run()).rejects.toMatchObject({ code: 'INVALID_REQUEST' });

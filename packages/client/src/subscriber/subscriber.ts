@@ -56,6 +56,9 @@ export interface HandleOptions {
   readonly serde?: Serde<unknown> | undefined;
 }
 
+/** Events handled at a time; as in the settings. */
+const MAX_CONCURRENCY = 10_000;
+
 export interface RunOptions {
   /** Events handled at a time; those of one key are always handled one after the other. Default: the settings'. */
   readonly concurrency?: number | undefined;
@@ -206,18 +209,8 @@ export class Subscriber implements AsyncDisposable {
    *   be handled
    */
   run(options: RunOptions = {}): Promise<void> {
-    if (this.#isClosed) return Promise.reject(new NaruError('CLOSED', 'the subscriber is closed'));
-    if (this.#running !== null) return Promise.reject(new NaruError('INVALID_REQUEST', 'the subscriber runs already'));
-    if (this.#settings.guarantee === 'exactly-once' && !this.#settings.idempotency.use) {
-      const message =
-        'guarantee exactly-once needs to know which events were handled: set idempotency.use, or give the option idempotency a store';
-      return Promise.reject(new NaruError('INVALID_CONFIGURATION', message));
-    }
-    if (this.#registrations.topics.length === 0) {
-      return Promise.reject(
-        new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()'),
-      );
-    }
+    const error = this.#cannotRun(options);
+    if (error !== null) return Promise.reject(error);
     const { catalog } = this.#context;
     const running = catalog === undefined ? this.#run(options) : this.#runLoaded(catalog, options);
     this.#running = running;
@@ -322,6 +315,22 @@ export class Subscriber implements AsyncDisposable {
         .then(listener)
         .catch((thrown: unknown) => this.#stop?.(thrown as Error));
     }
+  }
+
+  #cannotRun({ concurrency = this.#settings.concurrency }: RunOptions): NaruError | null {
+    if (this.#isClosed) return new NaruError('CLOSED', 'the subscriber is closed');
+    if (this.#running !== null) return new NaruError('INVALID_REQUEST', 'the subscriber runs already');
+    if (!Number.isInteger(concurrency) || concurrency < 1 || concurrency > MAX_CONCURRENCY) {
+      const message = `concurrency: expected a whole number from 1 to ${MAX_CONCURRENCY}, got ${concurrency}`;
+      return new NaruError('INVALID_REQUEST', message);
+    }
+    if (this.#settings.guarantee === 'exactly-once' && !this.#settings.idempotency.use) {
+      const message =
+        'guarantee exactly-once needs to know which events were handled: set idempotency.use, or give the option idempotency a store';
+      return new NaruError('INVALID_CONFIGURATION', message);
+    }
+    if (this.#registrations.topics.length > 0) return null;
+    return new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()');
   }
 
   async #run({ concurrency, signal }: RunOptions): Promise<void> {

@@ -79,6 +79,15 @@ describe('a claim', () => {
     expect(group.states('b', 'x', 'y')).toEqual(['claimed', 'busy']);
   });
 
+  test('is not freed by the failure of who had it before its lease ran out', () => {
+    const group = twoMembers();
+    group.claim('a', ['x']);
+    group.nowMs += DEFAULT_LEASE_MS;
+    expect(group.states('b', 'x')).toEqual(['claimed']);
+    group.settle('a', 'dead-lettered', 'x');
+    expect(group.states('a', 'x'), 'the other one is at it').toEqual(['busy']);
+  });
+
   test('that names an id twice gets it once', () => {
     expect(twoMembers().states('a', 'x', 'x')).toEqual(['claimed', 'busy']);
   });

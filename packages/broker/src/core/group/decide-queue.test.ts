@@ -112,6 +112,21 @@ class Scenario {
   }
 }
 
+describe('A renewal', () => {
+  it('gives way to the last word on a record in the same message', () => {
+    const group = new Scenario();
+    group.join('a');
+    group.acquire('a', 6);
+    const lost = group.settle('a', [
+      ['renew', 0, 6],
+      ['accept', 1, 2],
+      ['return', 3, 5],
+    ]);
+    expect(lost).toBe('');
+    expect(group.runs()).toBe('acquired 0–1, finished 1–2, acquired 2–3, available 3–5, acquired 5–6');
+  });
+});
+
 describe('Giving records out', () => {
   it('is refused to who is no member, does not subscribe, or asks for an ordered topic', () => {
     const group = new Scenario();

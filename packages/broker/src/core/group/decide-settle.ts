@@ -412,8 +412,28 @@ class Settling {
   }
 }
 
-/** In order; what two of them name is the first one's. */
+/** In order. What two of them name is the first one's; but a renewal gives way to a last word, whichever was said first. */
 function disjoint(settlements: readonly RecordSettlement[]): RecordSettlement[] {
+  const renewals = firstOf(settlements.filter(({ kind }) => kind === 'renew'));
+  const last = firstOf(settlements.filter(({ kind }) => kind !== 'renew'));
+  if (renewals.length === 0 || last.length === 0) return renewals.length === 0 ? last : renewals;
+  const left: RecordSettlement[] = [];
+  let next = 0;
+  for (const renewal of renewals) {
+    let at = renewal.from;
+    while (next < last.length && (last[next] as RecordSettlement).to <= at) next += 1;
+    for (let i = next; i < last.length && at < renewal.to; i++) {
+      const { from, to } = last[i] as RecordSettlement;
+      if (from >= renewal.to) break;
+      if (from > at) left.push({ ...renewal, from: at, to: from });
+      at = to;
+    }
+    if (at < renewal.to) left.push({ ...renewal, from: at });
+  }
+  return [...last, ...left].sort((a, b) => a.from - b.from);
+}
+
+function firstOf(settlements: readonly RecordSettlement[]): RecordSettlement[] {
   let done = 0;
   return settlements
     .toSorted((a, b) => a.from - b.from)

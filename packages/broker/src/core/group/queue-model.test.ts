@@ -260,7 +260,9 @@ class Model {
       }),
     );
     const seen = new Set<number>();
-    for (const { from, to, kind, delayMs } of records.toSorted((a, b) => a.from - b.from)) {
+    // A renewal gives way to a last word.
+    const rank = ({ kind }: RecordSettlement): number => (kind === 'renew' ? 1 : 0);
+    for (const { from, to, kind, delayMs } of records.toSorted((a, b) => rank(a) - rank(b) || a.from - b.from)) {
       for (let offset = from; offset < to; offset++) {
         if (seen.has(offset)) continue;
         seen.add(offset);
