@@ -67,6 +67,6 @@ describe('naru start', () => {
 
   it('takes its settings from the environment', async () => {
     await using process = new NaruProcess(['start', '--print-config'], { NARU_PORT: '4321' });
-    expect((await process.ended).out).toMatch(/^ {2}port: 4321$/m);
+    expect((await process.ended).out).toMatch(/^ {2}port: 4321 {2}# environment variable NARU_PORT$/m);
   });
 });

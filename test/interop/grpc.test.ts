@@ -33,6 +33,7 @@ const OUR_SERVICES = [
   'naru.v1.PublisherService',
   'naru.v1.SubscriberService',
   'naru.v1.AdminService',
+  'naru.v1.DeadLetterService',
   'naru.v1.TraceService',
 ];
 

@@ -99,16 +99,17 @@ class Catalogue {
   }
 }
 
-/** The file, and what it imports, so that one answer is enough. */
+/** The file, and what it imports, so that one answer is enough: each before what it imports, as simple clients expect. */
 function fileReply(file: DescFile | undefined, what: string): Reply {
   if (file === undefined) return refused(Code.NotFound, `there is no ${what}`);
   const found = new Set<DescFile>();
   const add = (next: DescFile): void => {
-    found.add(next);
+    if (found.has(next)) return;
     for (const imported of next.dependencies) add(imported);
+    found.add(next);
   };
   add(file);
-  const bytes = [...found].map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  const bytes = [...found].reverse().map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
   return { case: 'fileDescriptorResponse', value: { fileDescriptorProto: bytes } };
 }
 
