@@ -12,7 +12,7 @@ import {
 } from '@naru/protocol/batch';
 import type { EventCopy } from '../core/group/index.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
-import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 
 /** Of one partition of a commit. */
 export const MAX_COPIED_BYTES = 32 * 1024 * 1024;
@@ -36,21 +36,12 @@ export async function readEventCopies(
   const copies = new Map<number, EventCopy>();
   let bytes = 0;
   for (let index = 0; index < offsets.length;) {
-    const wanted = { partition, offset: offsets[index] as number, maxBytes: FETCH_BYTES };
-    const reply = await shard.submit({
-      type: 'fetch',
-      fetchId: newFetchId(),
-      partitions: [wanted],
-      minBytes: 0,
-      maxBytes: FETCH_BYTES,
-      maxWaitMs: 0,
-      everyPartition: true,
-    });
-    if (isRefusal(reply)) return reply;
-    const [fetched] = reply.partitions;
-    if (fetched?.refusal === null || fetched === undefined) {
-      const nextOffset = Math.max(fetched?.nextOffset ?? 0, wanted.offset + 1);
-      for (const batch of fetched?.batches ?? []) {
+    const from = offsets[index] as number;
+    const fetched = await readNow(shard, partition, from, FETCH_BYTES);
+    if (isRefusal(fetched)) return fetched;
+    if (fetched.refusal === null) {
+      const nextOffset = Math.max(fetched.nextOffset, from + 1);
+      for (const batch of fetched.batches) {
         const made = copiesOf(batch, offsets, index, codecs);
         if ('code' in made) return made;
         for (const [offset, copy] of made.copies) {

@@ -10,7 +10,7 @@ import { isInternalTopicName, isNaruError, refuse, type Refusal } from '@naru/pr
 import { iterateRecords, readBatchHeader, type BatchRecord, type CompressionCodecs } from '@naru/protocol/batch';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
-import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 import type { TopicService } from './topics.ts';
 
 export const MAX_SEARCHED_TOPICS = 100;
@@ -99,16 +99,8 @@ async function findInPartition(
   const start = await shard.submit({ type: 'find-offset', partition, position });
   if (isRefusal(start)) return null;
   for (let offset = start.offset; search.restBytes > 0;) {
-    const reply = await shard.submit({
-      type: 'fetch',
-      fetchId: newFetchId(),
-      partitions: [{ partition, offset, maxBytes: FETCH_BYTES }],
-      minBytes: 0,
-      maxBytes: FETCH_BYTES,
-      maxWaitMs: 0,
-    });
-    const fetched = isRefusal(reply) ? undefined : reply.partitions[0];
-    if (fetched === undefined || fetched.refusal !== null || fetched.batches.length === 0) return null;
+    const fetched = await readNow(shard, partition, offset, FETCH_BYTES);
+    if (isRefusal(fetched) || fetched.refusal !== null || fetched.batches.length === 0) return null;
     for (const batch of fetched.batches) {
       if (readBatchHeader(batch).baseTimestampMs > search.toMs) return null;
       search.restBytes -= batch.length;

@@ -15,6 +15,7 @@ import { OPEN_GATE, type GateView, type OffsetRange } from '../core/group/index.
 import { isRefusal, type FetchedPartition, type ShardClient } from '../runtime/commands.ts';
 import { batchOf, GatePass, type PassingState } from './gate-pass.ts';
 import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 import { FIRST_RETRY_MS, MAX_RETRY_MS, type GatedFetch, type PassedFetch, type ReadingGate } from './poller.ts';
 import { WithheldEvents } from './withheld-events.ts';
 
@@ -76,6 +77,9 @@ export interface GatedReadingOptions {
   /** The session ends with it. */
   readonly fail: (error: unknown) => void;
 }
+
+/** One batch comes even when it is larger. */
+const ONE_BATCH = 1;
 
 export class GatedReading implements ReadingGate {
   readonly #options: GatedReadingOptions;
@@ -339,19 +343,8 @@ export class GatedReading implements ReadingGate {
   }
 
   async #fetch(partition: PartitionKey, offset: number): Promise<FetchedPartition> {
-    const reply = await this.#options.shard.submit({
-      type: 'fetch',
-      fetchId: newFetchId(),
-      // One batch comes even when it is larger.
-      partitions: [{ partition, offset, maxBytes: 1 }],
-      minBytes: 0,
-      maxBytes: 1,
-      maxWaitMs: 0,
-      everyPartition: true,
-    });
-    if (isRefusal(reply)) throw NaruError.from(reply);
-    const [fetched] = reply.partitions;
-    if (fetched === undefined) throw new NaruError('INTERNAL', `a fetch of ${partition} was answered without it`);
+    const fetched = await readNow(this.#options.shard, partition, offset, ONE_BATCH);
+    if (isRefusal(fetched)) throw NaruError.from(fetched);
     return fetched;
   }
 

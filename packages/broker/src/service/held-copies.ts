@@ -4,7 +4,7 @@ import { NaruError } from '@naru/protocol';
 import { iterateRecords, readBatchHeader, type CompressionCodecs } from '@naru/protocol/batch';
 import { readCopy } from '../core/held/index.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
-import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 
 /** Enough for the batch that holds a copy: a fetch gives one batch even when it is larger. */
 const ONE_BATCH = 1;
@@ -37,19 +37,10 @@ export async function readHeldCopies(
   wanted: ReadonlySet<number>,
   found: Map<number, Uint8Array>,
 ): Promise<void> {
-  const reply = await shard.submit({
-    type: 'fetch',
-    fetchId: newFetchId(),
-    partitions: [{ partition: log, offset: copyOffset, maxBytes: ONE_BATCH }],
-    minBytes: 0,
-    maxBytes: ONE_BATCH,
-    maxWaitMs: 0,
-    everyPartition: true,
-  });
-  if (isRefusal(reply)) throw NaruError.from(reply);
-  const [fetched] = reply.partitions;
-  if (fetched !== undefined && fetched.refusal !== null) throw NaruError.from(fetched.refusal);
-  const [batch] = fetched?.batches ?? [];
+  const fetched = await readNow(shard, log, copyOffset, ONE_BATCH);
+  if (isRefusal(fetched)) throw NaruError.from(fetched);
+  if (fetched.refusal !== null) throw NaruError.from(fetched.refusal);
+  const [batch] = fetched.batches;
   if (batch === undefined || readBatchHeader(batch).baseOffset > copyOffset) readCopy(undefined, copyOffset);
   else {
     for (const record of iterateRecords(batch, codecs)) {

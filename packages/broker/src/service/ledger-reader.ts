@@ -15,7 +15,7 @@ import {
   type LedgerOutcomeName,
 } from '../core/ledger/ledger-codec.ts';
 import { isRefusal, type FetchedPartition, type ShardClient } from '../runtime/commands.ts';
-import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 
 /** Of the ledger, for one group and event. */
 const MAX_LEDGER_BYTES = 8 * 1024 * 1024;
@@ -83,16 +83,8 @@ export class LedgerReader {
   }
 
   async #fetch(partition: PartitionKey, offset: number): Promise<FetchedPartition | null> {
-    const reply = await this.#shard.submit({
-      type: 'fetch',
-      fetchId: newFetchId(),
-      partitions: [{ partition, offset, maxBytes: FETCH_BYTES }],
-      minBytes: 0,
-      maxBytes: FETCH_BYTES,
-      maxWaitMs: 0,
-      everyPartition: true,
-    });
-    return isRefusal(reply) ? null : (reply.partitions[0] ?? null);
+    const fetched = await readNow(this.#shard, partition, offset, FETCH_BYTES);
+    return isRefusal(fetched) ? null : fetched;
   }
 
   #collect(batch: Uint8Array, key: Buffer, offset: number, from: number, to: number | null, found: LedgerStep[]): void {

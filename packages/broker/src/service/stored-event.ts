@@ -3,7 +3,7 @@ import type { PartitionKey } from '@naru/base';
 import { isNaruError, refuse, type Refusal } from '@naru/protocol';
 import { decodeRecords, readBatchHeader, type BatchRecord, type CompressionCodecs } from '@naru/protocol/batch';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
-import { newFetchId } from './long-poll.ts';
+import { readNow } from './read-now.ts';
 
 /** Enough for the batch that holds the event: a fetch gives one batch even when it is larger. */
 const ONE_BATCH = 1;
@@ -18,19 +18,8 @@ export async function readEvent(
   partition: PartitionKey,
   offset: number,
 ): Promise<BatchRecord | null | Refusal> {
-  const wanted = { partition, offset, maxBytes: ONE_BATCH };
-  const reply = await shard.submit({
-    type: 'fetch',
-    fetchId: newFetchId(),
-    partitions: [wanted],
-    minBytes: 0,
-    maxBytes: ONE_BATCH,
-    maxWaitMs: 0,
-    everyPartition: true,
-  });
-  if (isRefusal(reply)) return reply;
-  const [fetched] = reply.partitions;
-  if (fetched === undefined) return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${partition}`);
+  const fetched = await readNow(shard, partition, offset, ONE_BATCH);
+  if (isRefusal(fetched)) return fetched;
   if (offset >= fetched.highWatermark && fetched.refusal?.code !== 'UNKNOWN_TOPIC_OR_PARTITION') {
     return refuse(
       'EVENT_NOT_FOUND',

@@ -4,7 +4,7 @@
  */
 
 /** Event name → type of its value. Filled by what `naru catalog types` writes. */
-// oxlint-disable-next-line typescript/no-empty-object-type
+// oxlint-disable-next-line typescript/no-empty-object-type -- users add to it by declaration merging
 export interface EventCatalog {}
 
 /** Names of the catalog's events; any text without a catalog. */

@@ -2,24 +2,6 @@
 import { isObject, numberOf, printJson, property } from '../json-text.ts';
 import { documentOf, resolveRef, type PlacedSchema } from './json-schema-document.ts';
 
-/** Keywords that only explain. */
-export const ANNOTATIONS: ReadonlySet<string> = new Set([
-  '$schema',
-  '$id',
-  'id',
-  '$comment',
-  '$anchor',
-  '$defs',
-  'definitions',
-  'title',
-  'description',
-  'default',
-  'examples',
-  'deprecated',
-  'readOnly',
-  'writeOnly',
-]);
-
 /** @param seen pairs of references that are being compared: schemas may refer to themselves */
 export function saysTheSame(a: PlacedSchema, b: PlacedSchema, seen: Set<string> = new Set()): boolean {
   if (Array.isArray(a.schema)) {
