@@ -1,5 +1,6 @@
 import type { TopicId } from '@naru/base';
 import { NaruEvent, serdes } from '@naru/client';
+import { encodeBatch, iterateRecords, setBatchOffsets } from '@naru/protocol/batch';
 import { describe, expect, it } from 'vitest';
 import { eventJsonLine, eventTextLine } from './event-line.ts';
 
@@ -12,7 +13,9 @@ interface Given {
 
 function event({ key = null, value, headers = [], timestampMs = Date.UTC(2026, 0, 31) }: Given): NaruEvent {
   const bytes = typeof value === 'string' ? Buffer.from(value, 'utf8') : value;
-  const record = { offset: 7, timestampMs, key, value: bytes, headers } as ConstructorParameters<typeof NaruEvent>[3];
+  const batch = encodeBatch([{ key, value: bytes, headers, timestampMs }]);
+  setBatchOffsets(batch, 7, 0);
+  const record = iterateRecords(batch).next().value as ConstructorParameters<typeof NaruEvent>[3];
   return new NaruEvent('orders', '00000000-0000-4000-8000-000000000000' as TopicId, 2, record, serdes.bytes);
 }
 

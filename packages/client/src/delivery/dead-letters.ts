@@ -222,7 +222,7 @@ function toRecord(record: WireRecord | undefined) {
   return {
     keyBytes: key ?? (keyText === undefined ? null : encoder.encode(keyText)),
     valueBytes: value ?? (valueText === undefined ? null : encoder.encode(valueText)),
-    headers: new EventHeaders(headers),
+    headers: new EventHeaders({ headers }),
     timestampMs: record?.timestampMs === undefined ? undefined : Number(record.timestampMs),
   };
 }

@@ -9,7 +9,7 @@
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey, toSafeInteger, topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { BatchRecord, CompressionCodecs } from '@naru/protocol/batch';
+import type { StreamedRecord, CompressionCodecs } from '@naru/protocol/batch';
 import { iterateRecords, readBatchHeader, splitBatches } from '@naru/protocol/batch';
 import type { HeldEvent, PartitionRef, AssignedPartition as WireAssignment } from '@naru/protocol/proto';
 import { OutcomeBook } from './outcome-book.ts';
@@ -27,7 +27,7 @@ export interface LoadedBatch {
 }
 
 export interface TakenRecord {
-  readonly record: BatchRecord;
+  readonly record: StreamedRecord;
   readonly batch: LoadedBatch;
   /** The partition's at that time; a seek replaces it. */
   readonly tracker: WatermarkTracker;
@@ -35,7 +35,7 @@ export interface TakenRecord {
 
 /** An event that the broker kept for the group. */
 export interface ReturnedRecord {
-  readonly record: BatchRecord;
+  readonly record: StreamedRecord;
   /** Calls of handlers so far. */
   readonly attempts: number;
   /** Milliseconds since the Unix epoch; 0 when it has not failed. */
@@ -45,9 +45,9 @@ export interface ReturnedRecord {
 
 interface Reading {
   readonly batch: LoadedBatch;
-  readonly records: Iterator<BatchRecord, void>;
+  readonly records: Iterator<StreamedRecord, void>;
   readonly end: number;
-  pushedBack?: BatchRecord | undefined;
+  pushedBack?: StreamedRecord | undefined;
 }
 
 export type PartitionState =
@@ -70,7 +70,7 @@ export class AssignedPartition {
   readonly #fetched: LoadedBatch[] = [];
   #current: Reading | null = null;
   /** The record that comes next, when it had to be looked at before its turn. */
-  #next: BatchRecord | null = null;
+  #next: StreamedRecord | null = null;
   /** Offsets that the broker has left out and not given yet. */
   readonly #withheld = new Set<number>();
   readonly #late: Reading[] = [];
@@ -172,7 +172,7 @@ export class AssignedPartition {
   }
 
   /** Events that the broker kept. One that is given again, because the broker has not heard of its outcome yet, is passed over. */
-  receiveReturned(events: readonly HeldEvent[], keyIdOf: (record: BatchRecord) => string): void {
+  receiveReturned(events: readonly HeldEvent[], keyIdOf: (record: StreamedRecord) => string): void {
     for (const { batch, attempts, firstFailureMs, redriven: isRedriven } of events) {
       for (const record of iterateRecords(batch, this.#codecs)) {
         const isKnown = this.inHand.has(record.offset) || this.outcomes.isConcluded(record.offset);
@@ -264,7 +264,7 @@ export class AssignedPartition {
   }
 
   /** The record that comes next in order; null when there is none in memory. */
-  #peek(): BatchRecord | null {
+  #peek(): StreamedRecord | null {
     while (this.#next === null) {
       const current = this.#current ?? this.#load();
       if (current === null) return null;
@@ -347,7 +347,7 @@ export class AssignedPartition {
   }
 }
 
-function nextOf(records: Iterator<BatchRecord, void>): BatchRecord | undefined {
+function nextOf(records: Iterator<StreamedRecord, void>): StreamedRecord | undefined {
   const next = records.next();
   return next.done === true ? undefined : next.value;
 }

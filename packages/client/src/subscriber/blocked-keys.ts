@@ -9,7 +9,7 @@
  * Invariant: while a held outcome of a key is not answered, or a kept event of it is in hand, the key is blocked.
  */
 import { keyId } from '@naru/protocol';
-import type { BatchRecord } from '@naru/protocol/batch';
+import type { StreamedRecord } from '@naru/protocol/batch';
 
 export class BlockedKeys {
   readonly #told = new Set<string>();
@@ -95,6 +95,6 @@ function add(counts: Map<string, number>, keyId: string, change: number): void {
 }
 
 /** Empty for a record without a key. */
-export function recordKeyId({ key }: Pick<BatchRecord, 'key'>): string {
+export function recordKeyId({ key }: Pick<StreamedRecord, 'key'>): string {
   return key === null ? '' : keyId(key);
 }

@@ -1,7 +1,7 @@
 /** What a handler gets: an event, and the circumstances of its handling. */
 import type { TopicId } from '@naru/base';
 import { encodeRequestId } from '@naru/protocol';
-import type { BatchRecord, RecordHeader } from '@naru/protocol/batch';
+import type { StreamedRecord, RecordHeader } from '@naru/protocol/batch';
 import type { Serde } from '../serde/serde.ts';
 import { decodeValue, deserializeValue, isPromise } from '../serde/serde.ts';
 
@@ -9,10 +9,11 @@ const decoder = new TextDecoder();
 
 /** Headers in their order; a key may come more than once. */
 export class EventHeaders implements Iterable<RecordHeader> {
-  readonly #headers: readonly RecordHeader[];
+  readonly #record: Pick<StreamedRecord, 'headers'>;
 
-  constructor(headers: readonly RecordHeader[]) {
-    this.#headers = headers;
+  /** @param record whose headers are read when they are asked for */
+  constructor(record: Pick<StreamedRecord, 'headers'>) {
+    this.#record = record;
   }
 
   get size(): number {
@@ -38,12 +39,18 @@ export class EventHeaders implements Iterable<RecordHeader> {
   toJSON(): { key: string; value: string | null }[] {
     return this.#headers.map(({ key, value }) => ({ key, value: value === null ? null : decoder.decode(value) }));
   }
+
+  get #headers(): readonly RecordHeader[] {
+    return this.#record.headers;
+  }
 }
 
 /** A received event. Key, value and request id are decoded when asked for. Its bytes are shared with its batch. */
 export class NaruEvent<T = unknown> {
   readonly #topicId: TopicId;
   readonly #serde: Serde<unknown>;
+  readonly #record: StreamedRecord;
+  #headers: EventHeaders | undefined;
   #value: { readonly decoded: T } | undefined;
   readonly topic: string;
   readonly partition: number;
@@ -52,9 +59,8 @@ export class NaruEvent<T = unknown> {
   readonly timestampMs: number;
   readonly keyBytes: Uint8Array | null;
   readonly valueBytes: Uint8Array | null;
-  readonly headers: EventHeaders;
 
-  constructor(topic: string, topicId: TopicId, partition: number, record: BatchRecord, serde: Serde<unknown>) {
+  constructor(topic: string, topicId: TopicId, partition: number, record: StreamedRecord, serde: Serde<unknown>) {
     this.#topicId = topicId;
     this.#serde = serde;
     this.topic = topic;
@@ -63,7 +69,12 @@ export class NaruEvent<T = unknown> {
     this.timestampMs = record.timestampMs;
     this.keyBytes = record.key;
     this.valueBytes = record.value;
-    this.headers = new EventHeaders(record.headers);
+    this.#record = record;
+  }
+
+  get headers(): EventHeaders {
+    this.#headers ??= new EventHeaders(this.#record);
+    return this.#headers;
   }
 
   /** As UTF-8. */
@@ -73,12 +84,17 @@ export class NaruEvent<T = unknown> {
 
   /** Its CloudEvents id; of an event without one, the request id. */
   get id(): string {
-    return this.headers.get('ce_id') ?? this.requestId;
+    return this.#headerText('ce_id') ?? this.requestId;
   }
 
   /** Its CloudEvents type; undefined for an event without one. */
   get type(): string | undefined {
-    return this.headers.get('ce_type') ?? undefined;
+    return this.#headerText('ce_type');
+  }
+
+  #headerText(key: string): string | undefined {
+    const value = this.#record.headerValue(key);
+    return value == null ? undefined : decoder.decode(value);
   }
 
   /**

@@ -9,7 +9,7 @@
  * - Events of a key are handled in order of offset, one at a time; none while the key is blocked, but those that the broker gives.
  * - After a dead letter the key stands still until that is durable and it is known whether the key is parked.
  */
-import type { BatchRecord } from '@naru/protocol/batch';
+import type { StreamedRecord } from '@naru/protocol/batch';
 import { OutcomeKind } from '@naru/protocol/proto';
 import type { Runtime } from '../runtime.ts';
 import { json } from '../serde/serde.ts';
@@ -284,10 +284,10 @@ export class OrderedWork implements TaskSource {
   #make(
     partition: AssignedPartition,
     taken: readonly (TakenRecord | null)[],
-    records: readonly BatchRecord[],
+    records: readonly StreamedRecord[],
     isBatch: boolean,
   ): OrderedTask {
-    const first = records[0] as BatchRecord;
+    const first = records[0] as StreamedRecord;
     const { topic, topicId, partition: number } = partition;
     const registration = this.#options.registrations.find(topic, first);
     const serde = registration?.serde ?? json;
@@ -390,7 +390,7 @@ export class OrderedWork implements TaskSource {
     return entry;
   }
 
-  #isBlocked(partition: AssignedPartition, { key }: BatchRecord): boolean {
+  #isBlocked(partition: AssignedPartition, { key }: StreamedRecord): boolean {
     const { keys } = partition.outcomes;
     return key !== null && !keys.isEmpty && keys.isBlocked(recordKeyId({ key }));
   }

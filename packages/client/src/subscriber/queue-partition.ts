@@ -5,14 +5,14 @@
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey, topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { BatchRecord, CompressionCodecs } from '@naru/protocol/batch';
+import type { StreamedRecord, CompressionCodecs } from '@naru/protocol/batch';
 import { iterateRecords, splitBatches } from '@naru/protocol/batch';
 import type { Acquired, PartitionRef } from '@naru/protocol/proto';
 import type { LoadedBatch } from './assigned-partition.ts';
 
 export class AcquiredRecord {
   readonly partition: QueuePartition;
-  readonly record: BatchRecord;
+  readonly record: StreamedRecord;
   readonly batch: LoadedBatch;
   /** 1 for the first time. */
   readonly deliveryCount: number;
@@ -28,7 +28,7 @@ export class AcquiredRecord {
 
   constructor(
     partition: QueuePartition,
-    record: BatchRecord,
+    record: StreamedRecord,
     batch: LoadedBatch,
     deliveryCount: number,
     lockMs: number,

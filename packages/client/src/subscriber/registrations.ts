@@ -1,6 +1,6 @@
 /** Who handles which event: by topic, and within a topic by CloudEvents type. */
 import { NaruError } from '@naru/protocol';
-import type { BatchRecord } from '@naru/protocol/batch';
+import type { StreamedRecord } from '@naru/protocol/batch';
 import type { Serde } from '../serde/serde.ts';
 import { bytes, json, string } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
@@ -62,12 +62,12 @@ export class Registrations {
   }
 
   /** Null when nobody handles it. */
-  find(topic: string, record: BatchRecord): Registration | null {
+  find(topic: string, record: Pick<StreamedRecord, 'headerValue'>): Registration | null {
     const handlers = this.#topics.get(topic);
     if (handlers === undefined) return null;
     if (handlers.byType.size === 0) return handlers.any;
-    const header = record.headers.findLast(({ key }) => key === 'ce_type');
-    const type = header?.value == null ? undefined : decoder.decode(header.value);
+    const value = record.headerValue('ce_type');
+    const type = value == null ? undefined : decoder.decode(value);
     return (type === undefined ? undefined : handlers.byType.get(type)) ?? handlers.any;
   }
 }

@@ -35,6 +35,6 @@ export { decodeControlMarker, encodeControlMarker } from './control-marker.ts';
 export type { ControlMarker } from './control-marker.ts';
 export { crc32c } from './crc32c.ts';
 export { decodeRecords, iterateRecords } from './record-reader.ts';
-export type { BatchRecord, DecodeOptions } from './record-reader.ts';
+export type { BatchRecord, DecodeOptions, StreamedRecord } from './record-reader.ts';
 export { isTombstone, rewriteBatch } from './rewrite-batch.ts';
 export type { RewriteOptions } from './rewrite-batch.ts';

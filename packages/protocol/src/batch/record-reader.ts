@@ -12,7 +12,7 @@ import type { RecordHeader } from './batch-builder.ts';
 import { fromZigzag } from './bytes.ts';
 import { decompressionLimit } from './compression.ts';
 import type { CompressionCodecs } from './compression.ts';
-import { readUtf8 } from './utf8.ts';
+import { UnreadHeaders } from './unread-headers.ts';
 
 /** A record as read. */
 export interface BatchRecord {
@@ -22,6 +22,38 @@ export interface BatchRecord {
   readonly key: Uint8Array | null;
   readonly value: Uint8Array | null;
   readonly headers: readonly RecordHeader[];
+}
+
+/** A record whose headers are checked, and made into objects when they are asked for: most readers never do. */
+export class StreamedRecord implements BatchRecord {
+  readonly offset: number;
+  readonly timestampMs: number;
+  readonly key: Uint8Array | null;
+  readonly value: Uint8Array | null;
+  readonly #headers: UnreadHeaders | null;
+
+  constructor(
+    offset: number,
+    timestampMs: number,
+    key: Uint8Array | null,
+    value: Uint8Array | null,
+    headers: UnreadHeaders | null,
+  ) {
+    this.offset = offset;
+    this.timestampMs = timestampMs;
+    this.key = key;
+    this.value = value;
+    this.#headers = headers;
+  }
+
+  get headers(): readonly RecordHeader[] {
+    return this.#headers === null ? NO_HEADERS : this.#headers.all;
+  }
+
+  /** The value of the last header of that key; undefined without one. */
+  headerValue(key: string): Uint8Array | null | undefined {
+    return this.#headers?.last(key);
+  }
 }
 
 export interface DecodeOptions {
@@ -48,7 +80,10 @@ const NO_HEADERS: readonly RecordHeader[] = Object.freeze([]);
 export function decodeRecords(batch: Uint8Array, codecs?: CompressionCodecs, options?: DecodeOptions): BatchRecord[] {
   const reader = openBatch(batch, codecs, options);
   const records: BatchRecord[] = [];
-  for (let record = reader.next(); record !== null; record = reader.next()) records.push(record);
+  for (let record = reader.next(); record !== null; record = reader.next()) {
+    const { offset, timestampMs, key, value, headers } = record;
+    records.push({ offset, timestampMs, key, value, headers });
+  }
   return records;
 }
 
@@ -57,11 +92,11 @@ export function iterateRecords(
   batch: Uint8Array,
   codecs?: CompressionCodecs,
   options?: DecodeOptions,
-): Generator<BatchRecord, void, undefined> {
+): Generator<StreamedRecord, void, undefined> {
   return generateRecords(openBatch(batch, codecs, options));
 }
 
-function* generateRecords(reader: RecordReader): Generator<BatchRecord, void, undefined> {
+function* generateRecords(reader: RecordReader): Generator<StreamedRecord, void, undefined> {
   for (let record = reader.next(); record !== null; record = reader.next()) yield record;
 }
 
@@ -125,7 +160,7 @@ export class RecordReader {
   }
 
   /** Null after the last. */
-  next(): BatchRecord | null {
+  next(): StreamedRecord | null {
     const { header } = this;
     this.#end = this.#bytes.length;
     if (this.#read === header.recordCount) {
@@ -143,7 +178,7 @@ export class RecordReader {
     const offsetDelta = this.#readVarint('offset delta');
     const key = this.#readBytes('key length');
     const value = this.#readBytes('value length');
-    const headers = this.#readHeaders();
+    const headers = this.#passHeaders();
     if (this.#position !== end)
       throw this.#damage(`the record is ${end - this.#position} bytes longer than its fields`);
     if (offsetDelta <= this.#lastOffsetDelta || offsetDelta > header.lastOffsetDelta) {
@@ -151,13 +186,7 @@ export class RecordReader {
     }
     this.#lastOffsetDelta = offsetDelta;
     this.#read += 1;
-    return {
-      offset: header.baseOffset + offsetDelta,
-      timestampMs: this.#timestampMs(timestampDelta),
-      key,
-      value,
-      headers,
-    };
+    return new StreamedRecord(header.baseOffset + offsetDelta, this.#timestampMs(timestampDelta), key, value, headers);
   }
 
   #timestampMs(delta: number): number {
@@ -167,20 +196,21 @@ export class RecordReader {
     return timestampMs;
   }
 
-  #readHeaders(): readonly RecordHeader[] {
+  /** Every length in them is checked: who reads them later need not. */
+  #passHeaders(): UnreadHeaders | null {
     const count = this.#readVarint('header count');
-    if (count === 0) return NO_HEADERS;
+    if (count === 0) return null;
     if (count < 0 || count > (this.#end - this.#position) / MIN_HEADER_BYTES) {
       throw this.#damage(`${this.#end - this.#position} bytes cannot hold ${count} headers`);
     }
-    const headers: RecordHeader[] = [];
+    const start = this.#position;
     for (let i = 0; i < count; i++) {
       const keyBytes = this.#readLength('header key length', 0);
-      const key = readUtf8(this.#bytes, this.#position, keyBytes);
       this.#position += keyBytes;
-      headers.push({ key, value: this.#readBytes('header value length') });
+      const valueBytes = this.#readLength('header value length', -1);
+      if (valueBytes > 0) this.#position += valueBytes;
     }
-    return headers;
+    return new UnreadHeaders(this.#bytes, start, count);
   }
 
   #readBytes(what: string): Uint8Array | null {
