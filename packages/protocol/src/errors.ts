@@ -60,6 +60,18 @@ export const ERRORS = {
   INVALID_PRODUCER_EPOCH: final(GRPC.aborted),
   UNKNOWN_PRODUCER_ID: final(GRPC.failedPrecondition),
   TOO_MANY_PRODUCERS: retriable(GRPC.resourceExhausted),
+  // Transactions
+  PRODUCER_FENCED: final(GRPC.aborted),
+  INVALID_TXN_STATE: final(GRPC.failedPrecondition),
+  INVALID_PRODUCER_ID_MAPPING: final(GRPC.failedPrecondition),
+  INVALID_TRANSACTION_TIMEOUT: final(GRPC.invalidArgument),
+  INVALID_TRANSACTIONAL_ID: final(GRPC.invalidArgument),
+  TRANSACTIONAL_ID_NOT_FOUND: final(GRPC.notFound),
+  TRANSACTION_TOO_LARGE: final(GRPC.resourceExhausted),
+  /** It cannot be committed any more: abort it and begin anew. */
+  TRANSACTION_ABORTABLE: final(GRPC.aborted),
+  TOO_MANY_TRANSACTIONS: retriable(GRPC.resourceExhausted),
+  UNSTABLE_OFFSET_COMMIT: retriable(GRPC.unavailable),
   // Groups
   INVALID_GROUP_ID: final(GRPC.invalidArgument),
   GROUP_ID_NOT_FOUND: final(GRPC.notFound),

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { checkGroupId, checkTopicName, isInternalTopicName } from './names.ts';
+import { checkGroupId, checkTopicName, checkTransactionalId, isInternalTopicName } from './names.ts';
 
 describe('checkTopicName', () => {
   test.each(['a', 'orders', 'order.placed', 'A_b-9.', '...', '__groups', 'x'.repeat(249)])('allows %j', (name) => {
@@ -39,5 +39,15 @@ describe('checkGroupId', () => {
     'x'.repeat(250),
   ])('refuses %j', (groupId) => {
     expect(checkGroupId(groupId)).toMatchObject({ code: 'INVALID_GROUP_ID' });
+  });
+});
+
+describe('checkTransactionalId', () => {
+  test.each(['a', ' shop 1', 'ä'.repeat(124), '결제', 'a'.repeat(249)])('takes %j', (id) => {
+    expect(checkTransactionalId(id)).toBeNull();
+  });
+
+  test.each(['', 'ä'.repeat(125), 'a'.repeat(250), 'a\nb', '\u202eabc', '\ud800'])('refuses %j', (id) => {
+    expect(checkTransactionalId(id)).toMatchObject({ code: 'INVALID_TRANSACTIONAL_ID' });
   });
 });

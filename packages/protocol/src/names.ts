@@ -1,9 +1,12 @@
-/** What topics and groups may be called. */
+/** What topics, groups and transactional producers may be called. */
 import { refuse } from './errors.ts';
 import type { Refusal } from './errors.ts';
+import { utf8Length } from './batch/utf8.ts';
 
 export const MAX_TOPIC_NAME_LENGTH = 249;
 export const MAX_GROUP_ID_LENGTH = 249;
+/** In UTF-8. */
+export const MAX_TRANSACTIONAL_ID_BYTES = 249;
 
 const TOPIC_NAME_PATTERN = /^[a-zA-Z0-9._-]+$/;
 /** Control and format characters, lone surrogates, line and paragraph separators. */
@@ -49,6 +52,19 @@ export function checkGroupId(groupId: string): Refusal | null {
     return refuse('INVALID_GROUP_ID', `group id ${shown(groupId)} begins or ends with a space`);
   }
   return null;
+}
+
+/** 1 to 249 bytes of printable characters. */
+export function checkTransactionalId(transactionalId: string): Refusal | null {
+  if (transactionalId === '') return refuse('INVALID_TRANSACTIONAL_ID', 'a transactional id is not empty');
+  if (UNPRINTABLE_PATTERN.test(transactionalId)) {
+    const message = `transactional id ${shown(transactionalId)} has characters that cannot be printed`;
+    return refuse('INVALID_TRANSACTIONAL_ID', message);
+  }
+  const bytes = utf8Length(transactionalId);
+  if (bytes <= MAX_TRANSACTIONAL_ID_BYTES) return null;
+  const message = `a transactional id has at most ${MAX_TRANSACTIONAL_ID_BYTES} bytes; this has ${bytes}`;
+  return refuse('INVALID_TRANSACTIONAL_ID', message);
 }
 
 function shown(name: string): string {

@@ -98,6 +98,11 @@ export function firstBatchSize(bytes: Uint8Array, position = 0): number | undefi
   return sizeBytes;
 }
 
+/** Whether a stored batch is part of a transaction, or a control batch: one look, where most are neither. */
+export function isOfTransaction(batch: Uint8Array): boolean {
+  return ((batch[22] as number) & (TRANSACTIONAL | CONTROL)) !== 0;
+}
+
 /**
  * The header of the batch that begins at `position`. The checksum is not checked and the records need not be there.
  *

@@ -15,6 +15,7 @@ export {
   MAX_BATCH_BYTES,
   cutBatch,
   firstBatchSize,
+  isOfTransaction,
   readBatchHeader,
   rewriteProducer,
   setBatchOffsets,
@@ -34,7 +35,7 @@ export type { CompressionCodecs, CompressionType } from './compression.ts';
 export { decodeControlMarker, encodeControlMarker } from './control-marker.ts';
 export type { ControlMarker } from './control-marker.ts';
 export { crc32c } from './crc32c.ts';
-export { decodeRecords, iterateRecords } from './record-reader.ts';
-export type { BatchRecord, DecodeOptions, StreamedRecord } from './record-reader.ts';
+export { decodeRecords, iterateRecords, StreamedRecord } from './record-reader.ts';
+export type { BatchRecord, DecodeOptions } from './record-reader.ts';
 export { isTombstone, rewriteBatch } from './rewrite-batch.ts';
 export type { RewriteOptions } from './rewrite-batch.ts';

@@ -17,7 +17,9 @@ import { deleteTopicsApi } from './messages/delete-topics.ts';
 import { describeClusterApi } from './messages/describe-cluster.ts';
 import { describeConfigsApi } from './messages/describe-configs.ts';
 import { describeGroupsApi } from './messages/describe-groups.ts';
+import { describeProducersApi } from './messages/describe-producers.ts';
 import { describeTopicPartitionsApi } from './messages/describe-topic-partitions.ts';
+import { describeTransactionsApi } from './messages/describe-transactions.ts';
 import { endTxnApi } from './messages/end-txn.ts';
 import { fetchApi } from './messages/fetch.ts';
 import { findCoordinatorApi } from './messages/find-coordinator.ts';
@@ -28,6 +30,7 @@ import { joinGroupApi } from './messages/join-group.ts';
 import { leaveGroupApi } from './messages/leave-group.ts';
 import { listGroupsApi } from './messages/list-groups.ts';
 import { listOffsetsApi } from './messages/list-offsets.ts';
+import { listTransactionsApi } from './messages/list-transactions.ts';
 import { metadataApi } from './messages/metadata.ts';
 import { offsetCommitApi } from './messages/offset-commit.ts';
 import { offsetDeleteApi } from './messages/offset-delete.ts';
@@ -74,6 +77,9 @@ export const kafkaApis = {
   incrementalAlterConfigs: incrementalAlterConfigsApi,
   offsetDelete: offsetDeleteApi,
   describeCluster: describeClusterApi,
+  describeProducers: describeProducersApi,
+  describeTransactions: describeTransactionsApi,
+  listTransactions: listTransactionsApi,
   consumerGroupHeartbeat: consumerGroupHeartbeatApi,
   consumerGroupDescribe: consumerGroupDescribeApi,
   describeTopicPartitions: describeTopicPartitionsApi,

@@ -8,7 +8,7 @@ import { KafkaApi } from './schema/kafka-api.ts';
 import { MAX_REQUEST_ELEMENTS, MAX_STRING_BYTES } from './schema/wire-reader.ts';
 
 const { addOffsetsToTxn, apiVersions, fetch, heartbeat, listOffsets, metadata } = kafkaApis;
-const { consumerGroupDescribe, describeGroups, offsetCommit, offsetFetch, produce } = kafkaApis;
+const { consumerGroupDescribe, describeGroups, endTxn, offsetCommit, offsetFetch, produce } = kafkaApis;
 const header = { correlationId: 7, clientId: 'tests' };
 
 const hex = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text.replaceAll(' ', ''), 'hex'));
@@ -57,6 +57,11 @@ describe('the bytes', () => {
       '0000003b 00000007 00 00000000 02 0045 036e6f 0267 0544656164 00000001 00000002 0275' +
         '02 026d 00 00 00000001 0263 0268 01 00 0100 0100 01 00 80000000 00 00',
     );
+    const ended = { errorCode: 0, producerId: 258, producerEpoch: 4 };
+    expectBytes(encodeResponse(endTxn, 5, 7, ended), '00000016 00000007 00 00000000 0000 0000000000000102 0004 00');
+    expectBytes(encodeResponse(endTxn, 4, 7, ended), '0000000c 00000007 00 00000000 0000 00');
+    const refused = encodeResponse(endTxn, 5, 7, { errorCode: 90 });
+    expectBytes(refused, '00000016 00000007 00 00000000 005a ffffffffffffffff ffff 00');
   });
 
   test('of an unsupported version of ApiVersions: a body of version 0', () => {

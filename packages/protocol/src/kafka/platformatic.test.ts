@@ -389,6 +389,20 @@ const cases: Partial<Record<KafkaApiName, Case>> = {
     true,
     ...since(1, v, 1),
   ]),
+  describeProducers: same('describeProducers', { topics: [{ name: 'orders', partitionIndexes: [0, 7] }] }, () => [
+    [{ name: 'orders', partitionIndexes: [0, 7] }],
+  ]),
+  describeTransactions: same('describeTransactions', { transactionalIds: ['tx', 'ty'] }, () => [['tx', 'ty']]),
+  listTransactions: same(
+    'listTransactions',
+    {
+      stateFilters: ['Ongoing', 'CompleteAbort'],
+      producerIdFilters: [12_345_678_901],
+      durationFilter: 60_000,
+      transactionalIdPattern: 'tx-.*',
+    },
+    (v) => [['Ongoing', 'CompleteAbort'], [12_345_678_901n], ...since(1, v, 60_000n), ...since(2, v, 'tx-.*')],
+  ),
   describeTopicPartitions: same(
     'describeTopicPartitions',
     { topics: [{ name: 'orders' }], responsePartitionLimit: 100, cursor: { topicName: 'orders', partitionIndex: 5 } },

@@ -5,7 +5,7 @@ import { KafkaApi } from '../schema/kafka-api.ts';
 export const findCoordinatorApi = new KafkaApi({
   key: 10,
   name: 'FindCoordinator',
-  served: [0, 5],
+  served: [0, 6],
   flexibleFrom: 3,
   request: {
     key: string.until(3),

@@ -5,7 +5,7 @@ import { KafkaApi } from '../schema/kafka-api.ts';
 export const initProducerIdApi = new KafkaApi({
   key: 22,
   name: 'InitProducerId',
-  served: [0, 4],
+  served: [0, 5],
   flexibleFrom: 2,
   request: {
     transactionalId: string.nullable(),

@@ -1,6 +1,8 @@
 /**
  * Produce: record batches for partitions.
  *
+ * From version 12 on a transactional batch makes its partition a part of the transaction (KIP-890).
+ *
  * Advertised from 0, although Kafka 4 dropped what is before 3: librdkafka sends uncompressed batches to a broker that does
  * not list the old versions. Nobody who can do 3 sends them.
  */
@@ -11,8 +13,8 @@ import { currentLeader, nodeEndpoints } from './leader-hints.ts';
 export const produceApi = new KafkaApi({
   key: 0,
   name: 'Produce',
-  served: [3, 11],
-  advertised: [0, 11],
+  served: [3, 12],
+  advertised: [0, 12],
   flexibleFrom: 9,
   request: {
     transactionalId: string.nullable().or(null),

@@ -1,11 +1,11 @@
-/** TxnOffsetCommit: offsets that become committed with a transaction. */
+/** TxnOffsetCommit: offsets that become committed with a transaction. From version 5 on they make their group a part of it (KIP-890). */
 import { array, int16, int32, int64, string, struct } from '../schema/field.ts';
 import { KafkaApi } from '../schema/kafka-api.ts';
 
 export const txnOffsetCommitApi = new KafkaApi({
   key: 28,
   name: 'TxnOffsetCommit',
-  served: [0, 4],
+  served: [0, 5],
   flexibleFrom: 3,
   request: {
     transactionalId: string,

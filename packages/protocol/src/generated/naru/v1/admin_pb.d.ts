@@ -257,6 +257,20 @@ export declare type PartitionDescription = Message<"naru.v1.PartitionDescription
    * @generated from field: int32 leader_epoch = 5;
    */
   leaderEpoch: number;
+
+  /**
+   * Before the first open transaction: where readers of committed events wait. The high watermark when there is none.
+   *
+   * @generated from field: int64 last_stable_offset = 6;
+   */
+  lastStableOffset: bigint;
+
+  /**
+   * After the last record that is not a transaction's marker: lag is counted to here.
+   *
+   * @generated from field: int64 data_end_offset = 7;
+   */
+  dataEndOffset: bigint;
 };
 
 /**
@@ -898,7 +912,7 @@ export declare type GroupOffset = Message<"naru.v1.GroupOffset"> & {
   logStartOffset: bigint;
 
   /**
-   * Records between what is committed and the high watermark, less those finished beyond it.
+   * Records between what is committed and the end, less those finished beyond it. Transactions' markers at the end are none.
    *
    * @generated from field: int64 lag = 6;
    */

@@ -4,6 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { TransactionRef } from "./transaction_pb.js";
 import type { Error, Header } from "./common_pb.js";
 import type { Value } from "@bufbuild/protobuf/wkt";
 
@@ -27,6 +28,14 @@ export declare type PublishRequest = Message<"naru.v1.PublishRequest"> & {
    * @generated from field: repeated naru.v1.PublishRecord records = 2;
    */
   records: PublishRecord[];
+
+  /**
+   * The records are part of this transaction, which the first ones of it begin. One call of a transaction at a time: a second
+   * one is refused with INVALID_TXN_STATE. After a call without an answer abort it, since repeating the call would store the records again.
+   *
+   * @generated from field: naru.v1.TransactionRef transaction = 3;
+   */
+  transaction?: TransactionRef | undefined;
 };
 
 /**

@@ -5,6 +5,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Error, Header, OffsetRange, PartitionRef, StartPosition } from "./common_pb.js";
+import type { TransactionRef } from "./transaction_pb.js";
 import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
@@ -155,6 +156,13 @@ export declare type Join = Message<"naru.v1.Join"> & {
    * @generated from field: repeated naru.v1.OwnedPartition owned = 10;
    */
   owned: OwnedPartition[];
+
+  /**
+   * Of events that are part of a transaction.
+   *
+   * @generated from field: naru.v1.IsolationLevel isolation = 11;
+   */
+  isolation: IsolationLevel;
 };
 
 /**
@@ -232,6 +240,15 @@ export declare type Commit = Message<"naru.v1.Commit"> & {
    * @generated from field: repeated naru.v1.PartitionCommit partitions = 2;
    */
   partitions: PartitionCommit[];
+
+  /**
+   * The commit is part of this transaction and commits it: events, offsets, outcomes and all, or nothing. If one partition is
+   * refused nothing is committed, and the transaction stays open. Every partition of the commit, with the events that it
+   * has the broker keep, has at most 4 MiB.
+   *
+   * @generated from field: naru.v1.TransactionRef transaction = 3;
+   */
+  transaction?: TransactionRef | undefined;
 };
 
 /**
@@ -1192,11 +1209,26 @@ export declare type Committed = Message<"naru.v1.Committed"> & {
   commitId: number;
 
   /**
-   * Only the partitions that were refused; the others are durable.
+   * Only the partitions that were refused; the others are durable. Where the commit is part of a transaction nothing is
+   * durable when there is one, or `transaction_error`.
    *
    * @generated from field: repeated naru.v1.PartitionError errors = 2;
    */
   errors: PartitionError[];
+
+  /**
+   * The transaction is committed: what the producer's next one is to use.
+   *
+   * @generated from field: naru.v1.TransactionRef next_transaction = 3;
+   */
+  nextTransaction?: TransactionRef | undefined;
+
+  /**
+   * Why the transaction was not committed, where that is not for a partition's sake.
+   *
+   * @generated from field: naru.v1.Error transaction_error = 4;
+   */
+  transactionError?: Error | undefined;
 };
 
 /**
@@ -1324,6 +1356,13 @@ export declare type JoinRequest = Message<"naru.v1.JoinRequest"> & {
    * @generated from field: string client_id = 8;
    */
   clientId: string;
+
+  /**
+   * Of events that are part of a transaction.
+   *
+   * @generated from field: naru.v1.IsolationLevel isolation = 9;
+   */
+  isolation: IsolationLevel;
 };
 
 /**
@@ -1720,6 +1759,13 @@ export declare type CommitRequest = Message<"naru.v1.CommitRequest"> & {
    * @generated from field: repeated naru.v1.OffsetCommit offsets = 3;
    */
   offsets: OffsetCommit[];
+
+  /**
+   * The commit is part of this transaction and commits it: see Commit.
+   *
+   * @generated from field: naru.v1.TransactionRef transaction = 4;
+   */
+  transaction?: TransactionRef | undefined;
 };
 
 /**
@@ -1782,11 +1828,18 @@ export declare type CommitResponse = Message<"naru.v1.CommitResponse"> & {
   committed: CommittedPosition[];
 
   /**
-   * What was refused.
+   * What was refused. Where the commit is part of a transaction nothing is committed when there is one.
    *
    * @generated from field: repeated naru.v1.PartitionFailure failed = 2;
    */
   failed: PartitionFailure[];
+
+  /**
+   * The transaction is committed: what the producer's next one is to use.
+   *
+   * @generated from field: naru.v1.TransactionRef next_transaction = 3;
+   */
+  nextTransaction?: TransactionRef | undefined;
 };
 
 /**
@@ -1955,6 +2008,37 @@ export declare type LeaveResponse = Message<"naru.v1.LeaveResponse"> & {
  * Use `create(LeaveResponseSchema)` to create a new message.
  */
 export declare const LeaveResponseSchema: GenMessage<LeaveResponse>;
+
+/**
+ * @generated from enum naru.v1.IsolationLevel
+ */
+export enum IsolationLevel {
+  /**
+   * As COMMITTED.
+   *
+   * @generated from enum value: ISOLATION_LEVEL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Reading waits before the first open transaction; events of aborted ones are left out.
+   *
+   * @generated from enum value: ISOLATION_LEVEL_COMMITTED = 1;
+   */
+  COMMITTED = 1,
+
+  /**
+   * Everything, as soon as it is durable; also what may yet be aborted. For readers without a group only.
+   *
+   * @generated from enum value: ISOLATION_LEVEL_UNCOMMITTED = 2;
+   */
+  UNCOMMITTED = 2,
+}
+
+/**
+ * Describes the enum naru.v1.IsolationLevel.
+ */
+export declare const IsolationLevelSchema: GenEnum<IsolationLevel>;
 
 /**
  * @generated from enum naru.v1.OutcomeKind

@@ -188,6 +188,13 @@ export declare type TraceResponse = Message<"naru.v1.TraceResponse"> & {
    * @generated from field: string remark = 13;
    */
   remark: string;
+
+  /**
+   * Of an event that is part of a transaction. Groups get committed ones only.
+   *
+   * @generated from field: naru.v1.EventTransaction transaction = 14;
+   */
+  transaction: EventTransaction;
 };
 
 /**
@@ -388,6 +395,38 @@ export declare type WaitResponse = Message<"naru.v1.WaitResponse"> & {
  * Use `create(WaitResponseSchema)` to create a new message.
  */
 export declare const WaitResponseSchema: GenMessage<WaitResponse>;
+
+/**
+ * @generated from enum naru.v1.EventTransaction
+ */
+export enum EventTransaction {
+  /**
+   * It is part of none, or that is not known.
+   *
+   * @generated from enum value: EVENT_TRANSACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: EVENT_TRANSACTION_OPEN = 1;
+   */
+  OPEN = 1,
+
+  /**
+   * @generated from enum value: EVENT_TRANSACTION_COMMITTED = 2;
+   */
+  COMMITTED = 2,
+
+  /**
+   * @generated from enum value: EVENT_TRANSACTION_ABORTED = 3;
+   */
+  ABORTED = 3,
+}
+
+/**
+ * Describes the enum naru.v1.EventTransaction.
+ */
+export declare const EventTransactionSchema: GenEnum<EventTransaction>;
 
 /**
  * @generated from enum naru.v1.TraceState

@@ -82,6 +82,14 @@ export declare type GroupRecordKey = Message<"naru.internal.v1.GroupRecordKey"> 
      */
     value: number;
     case: "idempotencyBucket";
+  } | {
+    /**
+     * PendingCommitValue: offsets that wait for the end of the transaction of this producer id
+     *
+     * @generated from field: int64 pending_producer_id = 9;
+     */
+    value: bigint;
+    case: "pendingProducerId";
   } | { case: undefined; value?: undefined };
 };
 
@@ -90,6 +98,69 @@ export declare type GroupRecordKey = Message<"naru.internal.v1.GroupRecordKey"> 
  * Use `create(GroupRecordKeySchema)` to create a new message.
  */
 export declare const GroupRecordKeySchema: GenMessage<GroupRecordKey>;
+
+/**
+ * Offsets that are committed with a transaction (Kafka's TxnOffsetCommit).
+ *
+ * @generated from message naru.internal.v1.PendingCommitValue
+ */
+export declare type PendingCommitValue = Message<"naru.internal.v1.PendingCommitValue"> & {
+  /**
+   * @generated from field: int32 producer_epoch = 1;
+   */
+  producerEpoch: number;
+
+  /**
+   * @generated from field: repeated naru.internal.v1.PendingOffset offsets = 2;
+   */
+  offsets: PendingOffset[];
+};
+
+/**
+ * Describes the message naru.internal.v1.PendingCommitValue.
+ * Use `create(PendingCommitValueSchema)` to create a new message.
+ */
+export declare const PendingCommitValueSchema: GenMessage<PendingCommitValue>;
+
+/**
+ * @generated from message naru.internal.v1.PendingOffset
+ */
+export declare type PendingOffset = Message<"naru.internal.v1.PendingOffset"> & {
+  /**
+   * 16 bytes.
+   *
+   * @generated from field: bytes topic_id = 1;
+   */
+  topicId: Uint8Array;
+
+  /**
+   * @generated from field: int32 partition = 2;
+   */
+  partition: number;
+
+  /**
+   * @generated from field: int64 offset = 3;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: string metadata = 4;
+   */
+  metadata: string;
+
+  /**
+   * -1 when not known.
+   *
+   * @generated from field: int32 leader_epoch = 5;
+   */
+  leaderEpoch: number;
+};
+
+/**
+ * Describes the message naru.internal.v1.PendingOffset.
+ * Use `create(PendingOffsetSchema)` to create a new message.
+ */
+export declare const PendingOffsetSchema: GenMessage<PendingOffset>;
 
 /**
  * @generated from message naru.internal.v1.EventSubject

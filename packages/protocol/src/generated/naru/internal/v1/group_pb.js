@@ -10,7 +10,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file naru/internal/v1/group.proto.
  */
 export const file_naru_internal_v1_group = /*@__PURE__*/
-  fileDesc("ChxuYXJ1L2ludGVybmFsL3YxL2dyb3VwLnByb3RvEhBuYXJ1LmludGVybmFsLnYxIrkCCg5Hcm91cFJlY29yZEtleRIQCghncm91cF9pZBgBIAEoCRIPCgVncm91cBgCIAEoCEgAEhMKCW1lbWJlcl9pZBgDIAEoCUgAEjEKBm9mZnNldBgEIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuT2Zmc2V0U3ViamVjdEgAEi4KBGhlbGQYBSABKAsyHi5uYXJ1LmludGVybmFsLnYxLkV2ZW50U3ViamVjdEgAEjAKBXF1ZXVlGAYgASgLMh8ubmFydS5pbnRlcm5hbC52MS5PZmZzZXRTdWJqZWN0SAASMQoGbGVkZ2VyGAcgASgLMh8ubmFydS5pbnRlcm5hbC52MS5PZmZzZXRTdWJqZWN0SAASHAoSaWRlbXBvdGVuY3lfYnVja2V0GAggASgFSABCCQoHc3ViamVjdCJDCgxFdmVudFN1YmplY3QSEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgFEg4KBm9mZnNldBgDIAEoAyKRAgoOSGVsZEV2ZW50VmFsdWUSKgoFc3RhdGUYASABKA4yGy5uYXJ1LmludGVybmFsLnYxLkhlbGRTdGF0ZRIOCgZrZXlfaWQYAiABKAkSEwoLY29weV9vZmZzZXQYAyABKAMSEAoIYXR0ZW1wdHMYBCABKAUSFQoNbm90X2JlZm9yZV9tcxgFIAEoAxIOCgZyZWFzb24YBiABKAkSDQoFZXJyb3IYByABKAkSGAoQZmlyc3RfZmFpbHVyZV9tcxgIIAEoAxIXCg9sYXN0X2ZhaWx1cmVfbXMYCSABKAMSDQoFYXRfbXMYCiABKAMSEAoIcmVkcml2ZXMYCyABKAUSEgoKc2l6ZV9ieXRlcxgMIAEoBSI0Cg1PZmZzZXRTdWJqZWN0EhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoBSKDAQoKR3JvdXBWYWx1ZRITCgtncm91cF9lcG9jaBgBIAEoBRIYChBhc3NpZ25tZW50X2Vwb2NoGAIgASgFEhUKDWNyZWF0ZWRfYXRfbXMYAyABKAMSLwoHY2xhc3NpYxgEIAEoCzIeLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY0dyb3VwIk8KDENsYXNzaWNHcm91cBIVCg1wcm90b2NvbF90eXBlGAEgASgJEhUKDXByb3RvY29sX25hbWUYAiABKAkSEQoJbGVhZGVyX2lkGAMgASgJIqsDCgtNZW1iZXJWYWx1ZRIUCgxtZW1iZXJfZXBvY2gYASABKAUSEgoKam9pbl9lcG9jaBgCIAEoBRITCgtpbnN0YW5jZV9pZBgDIAEoCRIRCgljbGllbnRfaWQYBCABKAkSEwoLY2xpZW50X2hvc3QYBSABKAkSDgoGdG9waWNzGAYgAygJEhoKEnNlc3Npb25fdGltZW91dF9tcxgHIAEoBRIcChRyZWJhbGFuY2VfdGltZW91dF9tcxgIIAEoBRIcChRtYXhfcG9sbF9pbnRlcnZhbF9tcxgJIAEoBRI1Cghhc3NpZ25lZBgKIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuQXNzaWduZWRQYXJ0aXRpb24SNQoIcmV2b2tpbmcYCyADKAsyIy5uYXJ1LmludGVybmFsLnYxLkFzc2lnbmVkUGFydGl0aW9uEjEKBnRhcmdldBgMIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuVG9waWNQYXJ0aXRpb25zEiwKBWthZmthGA0gASgLMh0ubmFydS5pbnRlcm5hbC52MS5LYWZrYU1lbWJlciKHAQoLS2Fma2FNZW1iZXISLwoEdG9sZBgBIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuVG9waWNQYXJ0aXRpb25zEhUKDXRvcGljX3BhdHRlcm4YAiABKAkSMAoHY2xhc3NpYxgDIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY01lbWJlciJrCg1DbGFzc2ljTWVtYmVyEjQKCXByb3RvY29scxgBIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY1Byb3RvY29sEhIKCmFzc2lnbm1lbnQYAiABKAwSEAoIcmVhZGFibGUYAyABKAgiMQoPQ2xhc3NpY1Byb3RvY29sEgwKBG5hbWUYASABKAkSEAoIbWV0YWRhdGEYAiABKAwiNwoPVG9waWNQYXJ0aXRpb25zEhAKCHRvcGljX2lkGAEgASgMEhIKCnBhcnRpdGlvbnMYAiADKAUiUAoRQXNzaWduZWRQYXJ0aXRpb24SEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgFEhYKDmFzc2lnbmVkX2Vwb2NoGAMgASgFIncKC09mZnNldFZhbHVlEg4KBm9mZnNldBgBIAEoAxIQCghtZXRhZGF0YRgCIAEoCRIXCg9jb21taXR0ZWRfYXRfbXMYAyABKAMSFwoPZmluaXNoZWRfZGVsdGFzGAQgAygEEhQKDGxlYWRlcl9lcG9jaBgFIAEoBSI/ChBMZWRnZXJNYXJrc1ZhbHVlEisKBW1hcmtzGAEgAygLMhwubmFydS5pbnRlcm5hbC52MS5MZWRnZXJNYXJrIk0KCkxlZGdlck1hcmsSFQoNbGVkZ2VyX29mZnNldBgBIAEoAxILCgNsb3cYAiABKAMSDAoEaGlnaBgDIAEoAxINCgVhdF9tcxgEIAEoAyKSAQoPQ2xhaW1lZElkc1ZhbHVlEgsKA2lkcxgBIAEoDBIRCgltZW1iZXJfaWQYAiABKAkSFgoObGVhc2VfdW50aWxfbXMYAyABKAMSEQoJb2xkZXN0X21zGAQgASgDEhEKCW5ld2VzdF9tcxgFIAEoAxINCgVsZXZlbBgGIAEoBRISCgpqb2luX2Vwb2NoGAcgASgFIkIKCUxlZGdlcktleRIQCghncm91cF9pZBgBIAEoCRIQCgh0b3BpY19pZBgCIAEoDBIRCglwYXJ0aXRpb24YAyABKAUiaQoLTGVkZ2VyVmFsdWUSEQoJbWVtYmVyX2lkGAEgASgJEhcKD2ZpbmlzaGVkX2RlbHRhcxgCIAMoBBIuCgdlbnRyaWVzGAMgAygLMh0ubmFydS5pbnRlcm5hbC52MS5MZWRnZXJFbnRyeSK8AQoLTGVkZ2VyRW50cnkSDgoGb2Zmc2V0GAEgASgDEjAKB291dGNvbWUYAiABKA4yHy5uYXJ1LmludGVybmFsLnYxLkxlZGdlck91dGNvbWUSEAoIYXR0ZW1wdHMYAyABKAUSEwoLZHVyYXRpb25fbXMYBCABKAMSDAoEbm90ZRgFIAEoCRIOCgZyZWFzb24YBiABKAkSDQoFZXJyb3IYByABKAkSFwoPbmV4dF9hdHRlbXB0X21zGAggASgDIosBCgpRdWV1ZVZhbHVlEhQKDHN0YXJ0X29mZnNldBgBIAEoAxIMCgRydW5zGAIgASgMEg8KB21lbWJlcnMYAyADKAkSDQoFbG9ja3MYBCABKAwSFAoMbmV4dF9sb2NrX2lkGAUgASgDEg8KB2Jhc2VfbXMYBiABKAMSEgoKaGVsZF9sb2NrcxgHIAEoDCpUCglIZWxkU3RhdGUSGgoWSEVMRF9TVEFURV9VTlNQRUNJRklFRBAAEhYKEkhFTERfU1RBVEVfV0FJVElORxABEhMKD0hFTERfU1RBVEVfREVBRBACKvcBCg1MZWRnZXJPdXRjb21lEh4KGkxFREdFUl9PVVRDT01FX1VOU1BFQ0lGSUVEEAASHAoYTEVER0VSX09VVENPTUVfUFJPQ0VTU0VEEAESGgoWTEVER0VSX09VVENPTUVfU0tJUFBFRBACEiAKHExFREdFUl9PVVRDT01FX0RFQURfTEVUVEVSRUQQAxIXChNMRURHRVJfT1VUQ09NRV9IRUxEEAQSGQoVTEVER0VSX09VVENPTUVfRkFJTEVEEAUSGwoXTEVER0VSX09VVENPTUVfUkVEUklWRU4QBhIZChVMRURHRVJfT1VUQ09NRV9QVVJHRUQQB2IGcHJvdG8z");
+  fileDesc("ChxuYXJ1L2ludGVybmFsL3YxL2dyb3VwLnByb3RvEhBuYXJ1LmludGVybmFsLnYxItgCCg5Hcm91cFJlY29yZEtleRIQCghncm91cF9pZBgBIAEoCRIPCgVncm91cBgCIAEoCEgAEhMKCW1lbWJlcl9pZBgDIAEoCUgAEjEKBm9mZnNldBgEIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuT2Zmc2V0U3ViamVjdEgAEi4KBGhlbGQYBSABKAsyHi5uYXJ1LmludGVybmFsLnYxLkV2ZW50U3ViamVjdEgAEjAKBXF1ZXVlGAYgASgLMh8ubmFydS5pbnRlcm5hbC52MS5PZmZzZXRTdWJqZWN0SAASMQoGbGVkZ2VyGAcgASgLMh8ubmFydS5pbnRlcm5hbC52MS5PZmZzZXRTdWJqZWN0SAASHAoSaWRlbXBvdGVuY3lfYnVja2V0GAggASgFSAASHQoTcGVuZGluZ19wcm9kdWNlcl9pZBgJIAEoA0gAQgkKB3N1YmplY3QiXgoSUGVuZGluZ0NvbW1pdFZhbHVlEhYKDnByb2R1Y2VyX2Vwb2NoGAEgASgFEjAKB29mZnNldHMYAiADKAsyHy5uYXJ1LmludGVybmFsLnYxLlBlbmRpbmdPZmZzZXQibAoNUGVuZGluZ09mZnNldBIQCgh0b3BpY19pZBgBIAEoDBIRCglwYXJ0aXRpb24YAiABKAUSDgoGb2Zmc2V0GAMgASgDEhAKCG1ldGFkYXRhGAQgASgJEhQKDGxlYWRlcl9lcG9jaBgFIAEoBSJDCgxFdmVudFN1YmplY3QSEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgFEg4KBm9mZnNldBgDIAEoAyKRAgoOSGVsZEV2ZW50VmFsdWUSKgoFc3RhdGUYASABKA4yGy5uYXJ1LmludGVybmFsLnYxLkhlbGRTdGF0ZRIOCgZrZXlfaWQYAiABKAkSEwoLY29weV9vZmZzZXQYAyABKAMSEAoIYXR0ZW1wdHMYBCABKAUSFQoNbm90X2JlZm9yZV9tcxgFIAEoAxIOCgZyZWFzb24YBiABKAkSDQoFZXJyb3IYByABKAkSGAoQZmlyc3RfZmFpbHVyZV9tcxgIIAEoAxIXCg9sYXN0X2ZhaWx1cmVfbXMYCSABKAMSDQoFYXRfbXMYCiABKAMSEAoIcmVkcml2ZXMYCyABKAUSEgoKc2l6ZV9ieXRlcxgMIAEoBSI0Cg1PZmZzZXRTdWJqZWN0EhAKCHRvcGljX2lkGAEgASgMEhEKCXBhcnRpdGlvbhgCIAEoBSKDAQoKR3JvdXBWYWx1ZRITCgtncm91cF9lcG9jaBgBIAEoBRIYChBhc3NpZ25tZW50X2Vwb2NoGAIgASgFEhUKDWNyZWF0ZWRfYXRfbXMYAyABKAMSLwoHY2xhc3NpYxgEIAEoCzIeLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY0dyb3VwIk8KDENsYXNzaWNHcm91cBIVCg1wcm90b2NvbF90eXBlGAEgASgJEhUKDXByb3RvY29sX25hbWUYAiABKAkSEQoJbGVhZGVyX2lkGAMgASgJIqsDCgtNZW1iZXJWYWx1ZRIUCgxtZW1iZXJfZXBvY2gYASABKAUSEgoKam9pbl9lcG9jaBgCIAEoBRITCgtpbnN0YW5jZV9pZBgDIAEoCRIRCgljbGllbnRfaWQYBCABKAkSEwoLY2xpZW50X2hvc3QYBSABKAkSDgoGdG9waWNzGAYgAygJEhoKEnNlc3Npb25fdGltZW91dF9tcxgHIAEoBRIcChRyZWJhbGFuY2VfdGltZW91dF9tcxgIIAEoBRIcChRtYXhfcG9sbF9pbnRlcnZhbF9tcxgJIAEoBRI1Cghhc3NpZ25lZBgKIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuQXNzaWduZWRQYXJ0aXRpb24SNQoIcmV2b2tpbmcYCyADKAsyIy5uYXJ1LmludGVybmFsLnYxLkFzc2lnbmVkUGFydGl0aW9uEjEKBnRhcmdldBgMIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuVG9waWNQYXJ0aXRpb25zEiwKBWthZmthGA0gASgLMh0ubmFydS5pbnRlcm5hbC52MS5LYWZrYU1lbWJlciKHAQoLS2Fma2FNZW1iZXISLwoEdG9sZBgBIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuVG9waWNQYXJ0aXRpb25zEhUKDXRvcGljX3BhdHRlcm4YAiABKAkSMAoHY2xhc3NpYxgDIAEoCzIfLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY01lbWJlciJrCg1DbGFzc2ljTWVtYmVyEjQKCXByb3RvY29scxgBIAMoCzIhLm5hcnUuaW50ZXJuYWwudjEuQ2xhc3NpY1Byb3RvY29sEhIKCmFzc2lnbm1lbnQYAiABKAwSEAoIcmVhZGFibGUYAyABKAgiMQoPQ2xhc3NpY1Byb3RvY29sEgwKBG5hbWUYASABKAkSEAoIbWV0YWRhdGEYAiABKAwiNwoPVG9waWNQYXJ0aXRpb25zEhAKCHRvcGljX2lkGAEgASgMEhIKCnBhcnRpdGlvbnMYAiADKAUiUAoRQXNzaWduZWRQYXJ0aXRpb24SEAoIdG9waWNfaWQYASABKAwSEQoJcGFydGl0aW9uGAIgASgFEhYKDmFzc2lnbmVkX2Vwb2NoGAMgASgFIncKC09mZnNldFZhbHVlEg4KBm9mZnNldBgBIAEoAxIQCghtZXRhZGF0YRgCIAEoCRIXCg9jb21taXR0ZWRfYXRfbXMYAyABKAMSFwoPZmluaXNoZWRfZGVsdGFzGAQgAygEEhQKDGxlYWRlcl9lcG9jaBgFIAEoBSI/ChBMZWRnZXJNYXJrc1ZhbHVlEisKBW1hcmtzGAEgAygLMhwubmFydS5pbnRlcm5hbC52MS5MZWRnZXJNYXJrIk0KCkxlZGdlck1hcmsSFQoNbGVkZ2VyX29mZnNldBgBIAEoAxILCgNsb3cYAiABKAMSDAoEaGlnaBgDIAEoAxINCgVhdF9tcxgEIAEoAyKSAQoPQ2xhaW1lZElkc1ZhbHVlEgsKA2lkcxgBIAEoDBIRCgltZW1iZXJfaWQYAiABKAkSFgoObGVhc2VfdW50aWxfbXMYAyABKAMSEQoJb2xkZXN0X21zGAQgASgDEhEKCW5ld2VzdF9tcxgFIAEoAxINCgVsZXZlbBgGIAEoBRISCgpqb2luX2Vwb2NoGAcgASgFIkIKCUxlZGdlcktleRIQCghncm91cF9pZBgBIAEoCRIQCgh0b3BpY19pZBgCIAEoDBIRCglwYXJ0aXRpb24YAyABKAUiaQoLTGVkZ2VyVmFsdWUSEQoJbWVtYmVyX2lkGAEgASgJEhcKD2ZpbmlzaGVkX2RlbHRhcxgCIAMoBBIuCgdlbnRyaWVzGAMgAygLMh0ubmFydS5pbnRlcm5hbC52MS5MZWRnZXJFbnRyeSK8AQoLTGVkZ2VyRW50cnkSDgoGb2Zmc2V0GAEgASgDEjAKB291dGNvbWUYAiABKA4yHy5uYXJ1LmludGVybmFsLnYxLkxlZGdlck91dGNvbWUSEAoIYXR0ZW1wdHMYAyABKAUSEwoLZHVyYXRpb25fbXMYBCABKAMSDAoEbm90ZRgFIAEoCRIOCgZyZWFzb24YBiABKAkSDQoFZXJyb3IYByABKAkSFwoPbmV4dF9hdHRlbXB0X21zGAggASgDIosBCgpRdWV1ZVZhbHVlEhQKDHN0YXJ0X29mZnNldBgBIAEoAxIMCgRydW5zGAIgASgMEg8KB21lbWJlcnMYAyADKAkSDQoFbG9ja3MYBCABKAwSFAoMbmV4dF9sb2NrX2lkGAUgASgDEg8KB2Jhc2VfbXMYBiABKAMSEgoKaGVsZF9sb2NrcxgHIAEoDCpUCglIZWxkU3RhdGUSGgoWSEVMRF9TVEFURV9VTlNQRUNJRklFRBAAEhYKEkhFTERfU1RBVEVfV0FJVElORxABEhMKD0hFTERfU1RBVEVfREVBRBACKvcBCg1MZWRnZXJPdXRjb21lEh4KGkxFREdFUl9PVVRDT01FX1VOU1BFQ0lGSUVEEAASHAoYTEVER0VSX09VVENPTUVfUFJPQ0VTU0VEEAESGgoWTEVER0VSX09VVENPTUVfU0tJUFBFRBACEiAKHExFREdFUl9PVVRDT01FX0RFQURfTEVUVEVSRUQQAxIXChNMRURHRVJfT1VUQ09NRV9IRUxEEAQSGQoVTEVER0VSX09VVENPTUVfRkFJTEVEEAUSGwoXTEVER0VSX09VVENPTUVfUkVEUklWRU4QBhIZChVMRURHRVJfT1VUQ09NRV9QVVJHRUQQB2IGcHJvdG8z");
 
 /**
  * Describes the message naru.internal.v1.GroupRecordKey.
@@ -20,137 +20,151 @@ export const GroupRecordKeySchema = /*@__PURE__*/
   messageDesc(file_naru_internal_v1_group, 0);
 
 /**
+ * Describes the message naru.internal.v1.PendingCommitValue.
+ * Use `create(PendingCommitValueSchema)` to create a new message.
+ */
+export const PendingCommitValueSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 1);
+
+/**
+ * Describes the message naru.internal.v1.PendingOffset.
+ * Use `create(PendingOffsetSchema)` to create a new message.
+ */
+export const PendingOffsetSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_group, 2);
+
+/**
  * Describes the message naru.internal.v1.EventSubject.
  * Use `create(EventSubjectSchema)` to create a new message.
  */
 export const EventSubjectSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 1);
+  messageDesc(file_naru_internal_v1_group, 3);
 
 /**
  * Describes the message naru.internal.v1.HeldEventValue.
  * Use `create(HeldEventValueSchema)` to create a new message.
  */
 export const HeldEventValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 2);
+  messageDesc(file_naru_internal_v1_group, 4);
 
 /**
  * Describes the message naru.internal.v1.OffsetSubject.
  * Use `create(OffsetSubjectSchema)` to create a new message.
  */
 export const OffsetSubjectSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 3);
+  messageDesc(file_naru_internal_v1_group, 5);
 
 /**
  * Describes the message naru.internal.v1.GroupValue.
  * Use `create(GroupValueSchema)` to create a new message.
  */
 export const GroupValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 4);
+  messageDesc(file_naru_internal_v1_group, 6);
 
 /**
  * Describes the message naru.internal.v1.ClassicGroup.
  * Use `create(ClassicGroupSchema)` to create a new message.
  */
 export const ClassicGroupSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 5);
+  messageDesc(file_naru_internal_v1_group, 7);
 
 /**
  * Describes the message naru.internal.v1.MemberValue.
  * Use `create(MemberValueSchema)` to create a new message.
  */
 export const MemberValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 6);
+  messageDesc(file_naru_internal_v1_group, 8);
 
 /**
  * Describes the message naru.internal.v1.KafkaMember.
  * Use `create(KafkaMemberSchema)` to create a new message.
  */
 export const KafkaMemberSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 7);
+  messageDesc(file_naru_internal_v1_group, 9);
 
 /**
  * Describes the message naru.internal.v1.ClassicMember.
  * Use `create(ClassicMemberSchema)` to create a new message.
  */
 export const ClassicMemberSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 8);
+  messageDesc(file_naru_internal_v1_group, 10);
 
 /**
  * Describes the message naru.internal.v1.ClassicProtocol.
  * Use `create(ClassicProtocolSchema)` to create a new message.
  */
 export const ClassicProtocolSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 9);
+  messageDesc(file_naru_internal_v1_group, 11);
 
 /**
  * Describes the message naru.internal.v1.TopicPartitions.
  * Use `create(TopicPartitionsSchema)` to create a new message.
  */
 export const TopicPartitionsSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 10);
+  messageDesc(file_naru_internal_v1_group, 12);
 
 /**
  * Describes the message naru.internal.v1.AssignedPartition.
  * Use `create(AssignedPartitionSchema)` to create a new message.
  */
 export const AssignedPartitionSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 11);
+  messageDesc(file_naru_internal_v1_group, 13);
 
 /**
  * Describes the message naru.internal.v1.OffsetValue.
  * Use `create(OffsetValueSchema)` to create a new message.
  */
 export const OffsetValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 12);
+  messageDesc(file_naru_internal_v1_group, 14);
 
 /**
  * Describes the message naru.internal.v1.LedgerMarksValue.
  * Use `create(LedgerMarksValueSchema)` to create a new message.
  */
 export const LedgerMarksValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 13);
+  messageDesc(file_naru_internal_v1_group, 15);
 
 /**
  * Describes the message naru.internal.v1.LedgerMark.
  * Use `create(LedgerMarkSchema)` to create a new message.
  */
 export const LedgerMarkSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 14);
+  messageDesc(file_naru_internal_v1_group, 16);
 
 /**
  * Describes the message naru.internal.v1.ClaimedIdsValue.
  * Use `create(ClaimedIdsValueSchema)` to create a new message.
  */
 export const ClaimedIdsValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 15);
+  messageDesc(file_naru_internal_v1_group, 17);
 
 /**
  * Describes the message naru.internal.v1.LedgerKey.
  * Use `create(LedgerKeySchema)` to create a new message.
  */
 export const LedgerKeySchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 16);
+  messageDesc(file_naru_internal_v1_group, 18);
 
 /**
  * Describes the message naru.internal.v1.LedgerValue.
  * Use `create(LedgerValueSchema)` to create a new message.
  */
 export const LedgerValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 17);
+  messageDesc(file_naru_internal_v1_group, 19);
 
 /**
  * Describes the message naru.internal.v1.LedgerEntry.
  * Use `create(LedgerEntrySchema)` to create a new message.
  */
 export const LedgerEntrySchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 18);
+  messageDesc(file_naru_internal_v1_group, 20);
 
 /**
  * Describes the message naru.internal.v1.QueueValue.
  * Use `create(QueueValueSchema)` to create a new message.
  */
 export const QueueValueSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_group, 19);
+  messageDesc(file_naru_internal_v1_group, 21);
 
 /**
  * Describes the enum naru.internal.v1.HeldState.

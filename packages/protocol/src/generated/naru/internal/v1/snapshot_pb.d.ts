@@ -32,6 +32,13 @@ export declare type CoreSnapshot = Message<"naru.internal.v1.CoreSnapshot"> & {
    * @generated from field: repeated naru.internal.v1.GroupLogRecord schema_records = 3;
    */
   schemaRecords: GroupLogRecord[];
+
+  /**
+   * Of the log of transactions.
+   *
+   * @generated from field: repeated naru.internal.v1.GroupLogRecord transaction_records = 4;
+   */
+  transactionRecords: GroupLogRecord[];
 };
 
 /**
@@ -77,6 +84,27 @@ export declare type PartitionSnapshot = Message<"naru.internal.v1.PartitionSnaps
    * @generated from field: repeated naru.internal.v1.AgeMark ages = 6;
    */
   ages: AgeMark[];
+
+  /**
+   * Without an end, by their first offset.
+   *
+   * @generated from field: repeated naru.internal.v1.OpenTransaction open_transactions = 7;
+   */
+  openTransactions: OpenTransaction[];
+
+  /**
+   * By their last offset.
+   *
+   * @generated from field: repeated naru.internal.v1.AbortedTransaction aborted_transactions = 8;
+   */
+  abortedTransactions: AbortedTransaction[];
+
+  /**
+   * After the last record that is not a marker; absent in snapshots from before there were transactions.
+   *
+   * @generated from field: optional int64 data_end_offset = 9;
+   */
+  dataEndOffset?: bigint | undefined;
 };
 
 /**
@@ -84,6 +112,55 @@ export declare type PartitionSnapshot = Message<"naru.internal.v1.PartitionSnaps
  * Use `create(PartitionSnapshotSchema)` to create a new message.
  */
 export declare const PartitionSnapshotSchema: GenMessage<PartitionSnapshot>;
+
+/**
+ * @generated from message naru.internal.v1.OpenTransaction
+ */
+export declare type OpenTransaction = Message<"naru.internal.v1.OpenTransaction"> & {
+  /**
+   * @generated from field: int64 producer_id = 1;
+   */
+  producerId: bigint;
+
+  /**
+   * @generated from field: int64 first_offset = 2;
+   */
+  firstOffset: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.OpenTransaction.
+ * Use `create(OpenTransactionSchema)` to create a new message.
+ */
+export declare const OpenTransactionSchema: GenMessage<OpenTransaction>;
+
+/**
+ * @generated from message naru.internal.v1.AbortedTransaction
+ */
+export declare type AbortedTransaction = Message<"naru.internal.v1.AbortedTransaction"> & {
+  /**
+   * @generated from field: int64 producer_id = 1;
+   */
+  producerId: bigint;
+
+  /**
+   * @generated from field: int64 first_offset = 2;
+   */
+  firstOffset: bigint;
+
+  /**
+   * Of its marker.
+   *
+   * @generated from field: int64 last_offset = 3;
+   */
+  lastOffset: bigint;
+};
+
+/**
+ * Describes the message naru.internal.v1.AbortedTransaction.
+ * Use `create(AbortedTransactionSchema)` to create a new message.
+ */
+export declare const AbortedTransactionSchema: GenMessage<AbortedTransaction>;
 
 /**
  * Everything below the offset was stored at this time or before, by the broker's clock.

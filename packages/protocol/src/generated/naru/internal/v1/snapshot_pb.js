@@ -10,7 +10,7 @@ import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
  * Describes the file naru/internal/v1/snapshot.proto.
  */
 export const file_naru_internal_v1_snapshot = /*@__PURE__*/
-  fileDesc("Ch9uYXJ1L2ludGVybmFsL3YxL3NuYXBzaG90LnByb3RvEhBuYXJ1LmludGVybmFsLnYxIroBCgxDb3JlU25hcHNob3QSNwoKcGFydGl0aW9ucxgBIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuUGFydGl0aW9uU25hcHNob3QSNwoNZ3JvdXBfcmVjb3JkcxgCIAMoCzIgLm5hcnUuaW50ZXJuYWwudjEuR3JvdXBMb2dSZWNvcmQSOAoOc2NoZW1hX3JlY29yZHMYAyADKAsyIC5uYXJ1LmludGVybmFsLnYxLkdyb3VwTG9nUmVjb3JkItoBChFQYXJ0aXRpb25TbmFwc2hvdBIQCgh0b3BpY19pZBgBIAEoDBIRCglwYXJ0aXRpb24YAiABKAUSEgoKZW5kX29mZnNldBgDIAEoAxIsCgZlcG9jaHMYBCADKAsyHC5uYXJ1LmludGVybmFsLnYxLkVwb2NoU3RhcnQSNQoJcHJvZHVjZXJzGAUgAygLMiIubmFydS5pbnRlcm5hbC52MS5Qcm9kdWNlclNuYXBzaG90EicKBGFnZXMYBiADKAsyGS5uYXJ1LmludGVybmFsLnYxLkFnZU1hcmsiKAoHQWdlTWFyaxIOCgZvZmZzZXQYASABKAMSDQoFYXRfbXMYAiABKAMiMQoKRXBvY2hTdGFydBINCgVlcG9jaBgBIAEoBRIUCgxzdGFydF9vZmZzZXQYAiABKAMigwEKEFByb2R1Y2VyU25hcHNob3QSEwoLcHJvZHVjZXJfaWQYASABKAMSDQoFZXBvY2gYAiABKAUSGQoRbGFzdF90aW1lc3RhbXBfbXMYAyABKAMSMAoHYmF0Y2hlcxgEIAMoCzIfLm5hcnUuaW50ZXJuYWwudjEuUHJvZHVjZWRCYXRjaCJTCg1Qcm9kdWNlZEJhdGNoEhYKDmZpcnN0X3NlcXVlbmNlGAEgASgFEhUKDWxhc3Rfc2VxdWVuY2UYAiABKAUSEwoLYmFzZV9vZmZzZXQYAyABKAMiLAoOR3JvdXBMb2dSZWNvcmQSCwoDa2V5GAEgASgMEg0KBXZhbHVlGAIgASgMYgZwcm90bzM");
+  fileDesc("Ch9uYXJ1L2ludGVybmFsL3YxL3NuYXBzaG90LnByb3RvEhBuYXJ1LmludGVybmFsLnYxIvkBCgxDb3JlU25hcHNob3QSNwoKcGFydGl0aW9ucxgBIAMoCzIjLm5hcnUuaW50ZXJuYWwudjEuUGFydGl0aW9uU25hcHNob3QSNwoNZ3JvdXBfcmVjb3JkcxgCIAMoCzIgLm5hcnUuaW50ZXJuYWwudjEuR3JvdXBMb2dSZWNvcmQSOAoOc2NoZW1hX3JlY29yZHMYAyADKAsyIC5uYXJ1LmludGVybmFsLnYxLkdyb3VwTG9nUmVjb3JkEj0KE3RyYW5zYWN0aW9uX3JlY29yZHMYBCADKAsyIC5uYXJ1LmludGVybmFsLnYxLkdyb3VwTG9nUmVjb3JkIo4DChFQYXJ0aXRpb25TbmFwc2hvdBIQCgh0b3BpY19pZBgBIAEoDBIRCglwYXJ0aXRpb24YAiABKAUSEgoKZW5kX29mZnNldBgDIAEoAxIsCgZlcG9jaHMYBCADKAsyHC5uYXJ1LmludGVybmFsLnYxLkVwb2NoU3RhcnQSNQoJcHJvZHVjZXJzGAUgAygLMiIubmFydS5pbnRlcm5hbC52MS5Qcm9kdWNlclNuYXBzaG90EicKBGFnZXMYBiADKAsyGS5uYXJ1LmludGVybmFsLnYxLkFnZU1hcmsSPAoRb3Blbl90cmFuc2FjdGlvbnMYByADKAsyIS5uYXJ1LmludGVybmFsLnYxLk9wZW5UcmFuc2FjdGlvbhJCChRhYm9ydGVkX3RyYW5zYWN0aW9ucxgIIAMoCzIkLm5hcnUuaW50ZXJuYWwudjEuQWJvcnRlZFRyYW5zYWN0aW9uEhwKD2RhdGFfZW5kX29mZnNldBgJIAEoA0gAiAEBQhIKEF9kYXRhX2VuZF9vZmZzZXQiPAoPT3BlblRyYW5zYWN0aW9uEhMKC3Byb2R1Y2VyX2lkGAEgASgDEhQKDGZpcnN0X29mZnNldBgCIAEoAyJUChJBYm9ydGVkVHJhbnNhY3Rpb24SEwoLcHJvZHVjZXJfaWQYASABKAMSFAoMZmlyc3Rfb2Zmc2V0GAIgASgDEhMKC2xhc3Rfb2Zmc2V0GAMgASgDIigKB0FnZU1hcmsSDgoGb2Zmc2V0GAEgASgDEg0KBWF0X21zGAIgASgDIjEKCkVwb2NoU3RhcnQSDQoFZXBvY2gYASABKAUSFAoMc3RhcnRfb2Zmc2V0GAIgASgDIoMBChBQcm9kdWNlclNuYXBzaG90EhMKC3Byb2R1Y2VyX2lkGAEgASgDEg0KBWVwb2NoGAIgASgFEhkKEWxhc3RfdGltZXN0YW1wX21zGAMgASgDEjAKB2JhdGNoZXMYBCADKAsyHy5uYXJ1LmludGVybmFsLnYxLlByb2R1Y2VkQmF0Y2giUwoNUHJvZHVjZWRCYXRjaBIWCg5maXJzdF9zZXF1ZW5jZRgBIAEoBRIVCg1sYXN0X3NlcXVlbmNlGAIgASgFEhMKC2Jhc2Vfb2Zmc2V0GAMgASgDIiwKDkdyb3VwTG9nUmVjb3JkEgsKA2tleRgBIAEoDBINCgV2YWx1ZRgCIAEoDGIGcHJvdG8z");
 
 /**
  * Describes the message naru.internal.v1.CoreSnapshot.
@@ -27,37 +27,51 @@ export const PartitionSnapshotSchema = /*@__PURE__*/
   messageDesc(file_naru_internal_v1_snapshot, 1);
 
 /**
+ * Describes the message naru.internal.v1.OpenTransaction.
+ * Use `create(OpenTransactionSchema)` to create a new message.
+ */
+export const OpenTransactionSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_snapshot, 2);
+
+/**
+ * Describes the message naru.internal.v1.AbortedTransaction.
+ * Use `create(AbortedTransactionSchema)` to create a new message.
+ */
+export const AbortedTransactionSchema = /*@__PURE__*/
+  messageDesc(file_naru_internal_v1_snapshot, 3);
+
+/**
  * Describes the message naru.internal.v1.AgeMark.
  * Use `create(AgeMarkSchema)` to create a new message.
  */
 export const AgeMarkSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 2);
+  messageDesc(file_naru_internal_v1_snapshot, 4);
 
 /**
  * Describes the message naru.internal.v1.EpochStart.
  * Use `create(EpochStartSchema)` to create a new message.
  */
 export const EpochStartSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 3);
+  messageDesc(file_naru_internal_v1_snapshot, 5);
 
 /**
  * Describes the message naru.internal.v1.ProducerSnapshot.
  * Use `create(ProducerSnapshotSchema)` to create a new message.
  */
 export const ProducerSnapshotSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 4);
+  messageDesc(file_naru_internal_v1_snapshot, 6);
 
 /**
  * Describes the message naru.internal.v1.ProducedBatch.
  * Use `create(ProducedBatchSchema)` to create a new message.
  */
 export const ProducedBatchSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 5);
+  messageDesc(file_naru_internal_v1_snapshot, 7);
 
 /**
  * Describes the message naru.internal.v1.GroupLogRecord.
  * Use `create(GroupLogRecordSchema)` to create a new message.
  */
 export const GroupLogRecordSchema = /*@__PURE__*/
-  messageDesc(file_naru_internal_v1_snapshot, 6);
+  messageDesc(file_naru_internal_v1_snapshot, 8);
 
