@@ -24,12 +24,13 @@ import { metricsPage } from './broker-metrics.ts';
 import { AUTO_HOST, brokerConfig, type BrokerConfig, type BrokerConfigInput } from './config.ts';
 import type { TopicConfigDefaults } from './core/registry/topic-config.ts';
 import { TOPIC_KEY_PREFIX, topicMetadataKey, type TopicMetadata } from './core/registry/topic-registry.ts';
-import { adminDoor } from './doors/grpc/admin-door.ts';
+import { adminDoor, type ClusterInfo } from './doors/grpc/admin-door.ts';
 import { deadLetterDoor } from './doors/grpc/dead-letter-door.ts';
 import { grpcRoutes, SERVICE_NAMES } from './doors/grpc/grpc-routes.ts';
 import { HealthDoor } from './doors/grpc/health-door.ts';
 import { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
+import { transactionDoor } from './doors/grpc/transaction-door.ts';
 import { traceDoor } from './doors/grpc/trace-door.ts';
 import { unaryDoor } from './doors/grpc/unary-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
@@ -38,6 +39,7 @@ import type { MetricsPage } from './doors/http/metrics-page.ts';
 import { adminHandlers } from './doors/kafka/handlers/admin-handlers.ts';
 import { groupHandlers } from './doors/kafka/handlers/group-handlers.ts';
 import { logHandlers } from './doors/kafka/handlers/log-handlers.ts';
+import { transactionHandlers } from './doors/kafka/handlers/transaction-handlers.ts';
 import { KafkaDoor } from './doors/kafka/kafka-door.ts';
 import { DEFAULT_LISTENER_LIMITS, Listener } from './doors/listener.ts';
 import { nodeDisk } from './log/file/node-disk.ts';
@@ -54,10 +56,12 @@ import { DeadLetterService } from './service/dead-letters.ts';
 import { GroupService } from './service/groups.ts';
 import { ProducerIds } from './service/producer-ids.ts';
 import { MAX_TOTAL_IN_FLIGHT_BYTES } from './service/producer-session.ts';
+import { FreshProducerIds } from './service/fresh-producer-ids.ts';
 import { PublishService } from './service/publish.ts';
 import { SchemaService } from './service/schemas.ts';
 import type { SubscriberSession } from './service/subscriber-session.ts';
 import { newTopic, TopicService } from './service/topics.ts';
+import { TransactionService, type TransactionServiceOptions } from './service/transactions.ts';
 import { TraceService } from './service/trace.ts';
 import { UnarySessions } from './service/unary-sessions.ts';
 import { WaitService } from './service/wait.ts';
@@ -188,6 +192,7 @@ export interface Core {
   readonly shard: Shard;
   readonly follower: MetadataFollower;
   readonly topics: TopicService;
+  readonly producerIds: ProducerIds;
   /** Topics at the start, the broker's own among them. */
   readonly topicCount: number;
   readonly failed: Promise<NaruError>;
@@ -240,6 +245,7 @@ export async function openCore(
   const { store, metadata } = storage;
   undo.push(() => storage.release());
   const identity = await introduce(metadata, clock, random, config.logging.ledger.keepMs);
+  const producerIds = await ProducerIds.open(metadata);
   const { promise: failed, resolve: fail } = Promise.withResolvers<NaruError>();
   const shard = new Shard({
     store,
@@ -261,6 +267,7 @@ export async function openCore(
     compactionIntervalMs: config.compaction.checkIntervalMs,
     compactionMapBytes: config.compaction.mapBytes,
     ledger: config.logging.ledger.use ? config.logging.ledger : null,
+    isIssuedProducerId: (producerId) => producerIds.isIssued(producerId),
     onFailed: fail,
   });
   const { entries, revision } = await metadata.snapshot();
@@ -284,7 +291,7 @@ export async function openCore(
     topicDefaults: topicDefaults(config),
   });
   for (const topic of known) if (topic.state === 'deleting') await topics.forget(topic.name);
-  return { identity, store, metadata, shard, follower, topics, topicCount: known.length, failed, storage };
+  return { identity, store, metadata, shard, follower, topics, producerIds, topicCount: known.length, failed, storage };
 }
 
 /** What holds where a topic says nothing. */
@@ -301,10 +308,9 @@ function topicDefaults({ retention, log, allowKeyReorder }: BrokerConfig): Topic
 }
 
 export function makeDoors(config: BrokerConfig, { clock, timers, random, logger }: BrokerSurroundings, core: Core) {
-  const { metadata, shard, follower, topics, identity, failed } = core;
+  const { shard, follower, topics, producerIds, identity, failed } = core;
   const { maxBatchBytes } = config.log;
   const publishing = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
-  const producerIds = new ProducerIds(metadata);
   const publisher = new PublisherDoor({
     publish: new PublishService({ topics, shard, clock, maxBatchBytes }),
     producerIds,
@@ -318,7 +324,18 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   const members = new ConnectedMembers<SubscriberSession>();
   const codecs = nodeCompressionCodecs;
   const copying = new ByteBudget(MAX_COPYING_BYTES);
-  const sessionOptions = { shard, follower, clock, timers, members, copying, codecs, defaultMaxPollIntervalMs };
+  const freshIds = new FreshProducerIds(producerIds);
+  const sessionOptions = {
+    shard,
+    follower,
+    clock,
+    timers,
+    members,
+    copying,
+    producerIds: freshIds,
+    codecs,
+    defaultMaxPollIntervalMs,
+  };
   const subscriber = new SubscriberDoor({ ...sessionOptions, logger, peerOf });
   const sessions = new UnarySessions({ ...sessionOptions, random });
   const unary = unaryDoor({ sessions, follower, logger, peerOf });
@@ -328,24 +345,14 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
     storage: config.storage,
     startedAtMs: clock.nowMs(),
   };
-  const withheldOf: WithheldOf = (groupId, memberId, partition) =>
-    members.find(groupId, memberId)?.withheldOf(partition) ?? null;
-  const admin = adminDoor({ topics, groups: new GroupService(shard, topics, withheldOf), shard, cluster, logger });
-  const positionOf = (groupId: string, memberId: string, partition: PartitionKey): number | null =>
-    members.find(groupId, memberId)?.positionOf(partition) ?? null;
-  const traces = new TraceService({ shard, topics, codecs: nodeCompressionCodecs, positionOf });
-  const deadLetters = deadLetterDoor({
-    deadLetters: new DeadLetterService({ shard, topics, clock, codecs: nodeCompressionCodecs }),
-    logger,
-  });
-  const trace = traceDoor({ traces, waits: new WaitService({ shard, topics, traces }), logger });
+  const operators = operatorDoors({ topics, shard, clock, logger, members, cluster, producerIds: freshIds });
   const health = new HealthDoor(SERVICE_NAMES);
   let failure: NaruError | null = null;
   void failed.then((error) => {
     failure = error;
     health.stopServing();
   });
-  const services = { publisher, subscriber, unary, admin, deadLetters, trace, health };
+  const services = { publisher, subscriber, unary, ...operators, health };
   // Set before the first connection: it counts those of the listener, which is made of these doors.
   const metrics: { page: MetricsPage | null } = { page: null };
   const door = httpDoor({
@@ -362,6 +369,32 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   return { publisher, subscriber, sessions, health, door, kafka, publishing, metrics, services };
 }
 
+interface OperatorDoorsOptions extends TransactionServiceOptions {
+  readonly logger: Logger;
+  readonly members: ConnectedMembers<SubscriberSession>;
+  readonly cluster: ClusterInfo;
+}
+
+/** Doors of whoever looks after the others. */
+function operatorDoors({ topics, shard, clock, logger, members, cluster, producerIds }: OperatorDoorsOptions) {
+  const codecs = nodeCompressionCodecs;
+  const withheldOf: WithheldOf = (groupId, memberId, partition) =>
+    members.find(groupId, memberId)?.withheldOf(partition) ?? null;
+  const positionOf = (groupId: string, memberId: string, partition: PartitionKey): number | null =>
+    members.find(groupId, memberId)?.positionOf(partition) ?? null;
+  const traces = new TraceService({ shard, topics, codecs, positionOf });
+  const transactions = new TransactionService({ shard, topics, producerIds, clock });
+  return {
+    admin: adminDoor({ topics, groups: new GroupService(shard, topics, withheldOf), shard, cluster, logger }),
+    deadLetters: deadLetterDoor({
+      deadLetters: new DeadLetterService({ shard, topics, clock, codecs }),
+      logger,
+    }),
+    trace: traceDoor({ traces, waits: new WaitService({ shard, topics, traces }), logger }),
+    transactions: transactionDoor({ transactions, logger }),
+  };
+}
+
 function makeKafkaDoor(
   config: BrokerConfig,
   { clock, timers, random, logger }: Omit<BrokerSurroundings, 'disk'>,
@@ -373,8 +406,9 @@ function makeKafkaDoor(
   const { autoCreateTopics } = config.kafka;
   const builtIn = brokerConfig();
   const handlers = {
-    ...logHandlers({ topics, shard, timers, producerIds, clusterId, leaderEpoch, autoCreateTopics }),
+    ...logHandlers({ topics, shard, timers, clusterId, leaderEpoch, autoCreateTopics }),
     ...groupHandlers({ shard, registry: follower.registry, random }),
+    ...transactionHandlers({ topics, shard, registry: follower.registry, producerIds, clock }),
     ...adminHandlers({
       topics,
       clusterId,

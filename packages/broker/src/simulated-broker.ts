@@ -15,6 +15,7 @@ import {
   PublisherService,
   SubscriberService,
   TraceService,
+  TransactionService,
 } from '@naru/protocol/proto';
 import { makeDoors, openCore, type BrokerSurroundings } from './broker.ts';
 import { brokerConfig, type BrokerConfigInput } from './config.ts';
@@ -51,7 +52,7 @@ export class SimulatedBroker {
       simulatedStorage(config, surroundings, surroundings.metadata),
     );
     const { services } = makeDoors(config, surroundings, core);
-    const { publisher, subscriber, unary, admin, deadLetters, trace } = services;
+    const { publisher, subscriber, unary, admin, deadLetters, trace, transactions } = services;
     return new SimulatedBroker(
       [publisher.streamMethod(), subscriber.streamMethod()],
       new Map<string, object>([
@@ -60,6 +61,7 @@ export class SimulatedBroker {
         [AdminService.typeName, admin],
         [DeadLetterService.typeName, deadLetters],
         [TraceService.typeName, trace],
+        [TransactionService.typeName, transactions],
       ]),
     );
   }

@@ -100,6 +100,18 @@ function status({ it, expect }: TestFunctions, c: Context): void {
     const { dirtyBytes, openBytes } = c.store.compactionStatus(P0, 50);
     expect(dirtyBytes + openBytes).toBe(c.store.info(P0)?.sizeBytes);
   });
+
+  it('tells where the part ends of which everything lies below an offset', async () => {
+    await c.store.create(P0);
+    for (let offset = 0; offset < 8; offset += 2) {
+      await c.append(P0, offset, { count: 2 });
+      await c.store.seal(P0);
+    }
+    const endOf = (beforeOffset: number): number => c.store.compactionStatus(P0, Infinity, beforeOffset).endOffset;
+    expect([endOf(0), endOf(1), endOf(2), endOf(5)]).toEqual([0, 0, 2, 4]);
+    const { dirtyBytes, openBytes } = c.store.compactionStatus(P0, Infinity, 5);
+    expect(dirtyBytes + openBytes).toBe(c.store.info(P0)?.sizeBytes);
+  });
 }
 
 function rewriting({ it, expect }: TestFunctions, c: Context): void {

@@ -149,9 +149,9 @@ export interface LogStore {
   seal(partition: PartitionKey): Promise<void>;
   /**
    * How far a partition is compacted. The compactable part ends before the first piece that holds a timestamp of
-   * `beforeMs` or later (default: no such bound).
+   * `beforeMs` or later, or something at `beforeOffset` or beyond (default: no such bounds).
    */
-  compactionStatus(partition: PartitionKey, beforeMs?: number): CompactionStatus;
+  compactionStatus(partition: PartitionKey, beforeMs?: number, beforeOffset?: number): CompactionStatus;
   /**
    * Compacts: replaces the batches from the log start offset up to `endOffset`, which is one that {@link compactionStatus}
    * gave, by what `rewriter` makes of them, called once for each in order. Readers see the old batches until the new ones

@@ -27,12 +27,17 @@ import type { TopicChange } from '../core/registry/topic-registry.ts';
 import type { HeldShardCommand, HeldShardReplies } from './held-commands.ts';
 import type { SchemasCommand, SchemasReply } from './schema-registry.ts';
 import type { QueueShardCommand, QueueShardReplies } from './queue-commands.ts';
+import type { TransactionFlow } from '../core/transaction/commands.ts';
+import type { AbortedTransaction, TransactionOutcome } from '../core/partition/transaction-index.ts';
+import type { TransactionShardCommand, TransactionShardReply } from './transaction-commands.ts';
 
 /** Stores one batch; answered when it is durable. The shard owns `batch` from the call on. */
 export interface AppendCommand {
   readonly type: 'append';
   readonly partition: PartitionKey;
   readonly batch: Uint8Array;
+  /** How a transactional batch takes part; default 2: by being written. */
+  readonly flow?: TransactionFlow | undefined;
 }
 
 export interface AppendReply {
@@ -54,7 +59,17 @@ export interface FetchCommand {
   readonly maxWaitMs: number;
   /** Answers every partition, in order: those without batches too. Default false. */
   readonly everyPartition?: boolean | undefined;
+  /** Default `all`. */
+  readonly view?: FetchView | undefined;
+  /** Fills {@link FetchedPartition.outcomes}. Default false. */
+  readonly tellsOutcomes?: boolean | undefined;
 }
+
+/**
+ * What of transactions is seen: `all` below the high watermark; `stable`: below the last stable offset, with what was aborted and who
+ * aborted it, as Kafka's consumers want it; `committed`: below the last stable offset, without aborted batches and markers.
+ */
+export type FetchView = 'all' | 'stable' | 'committed';
 
 export interface FetchPartition {
   readonly partition: PartitionKey;
@@ -63,7 +78,7 @@ export interface FetchPartition {
 }
 
 export interface FetchReply {
-  /** Those that have batches or a refusal, in the order of the request; all when `everyPartition` asked for it. */
+  /** Those that have batches, a refusal, or something that the view leaves out, in the order of the request; all when `everyPartition` asked for it. */
   readonly partitions: readonly FetchedPartition[];
 }
 
@@ -71,11 +86,17 @@ export interface FetchedPartition {
   readonly partition: PartitionKey;
   /** Whole batches; the first may begin before the offset that was asked for. Shared: read, never write. */
   readonly batches: readonly Uint8Array[];
-  /** The offset after the last batch. */
+  /** The offset after the last batch, also of those that the view leaves out: a fetch that finds only such ones is answered. */
   readonly nextOffset: number;
   readonly highWatermark: number;
+  /** Before the first open transaction. */
+  readonly lastStableOffset: number;
   readonly logStartOffset: number;
   readonly refusal: Refusal | null;
+  /** Of the view `stable`: transactions that were aborted and have something in the batches, by their first offset. */
+  readonly aborted?: readonly AbortedTransaction[] | undefined;
+  /** One for each batch, where it was asked for: what became of its transaction; null for one that is part of none. */
+  readonly outcomes?: readonly (TransactionOutcome | null)[] | undefined;
 }
 
 /** Answers a waiting fetch at once, with what there is. */
@@ -98,6 +119,8 @@ export interface FindOffsetCommand {
   readonly type: 'find-offset';
   readonly partition: PartitionKey;
   readonly position: OffsetPosition;
+  /** The end is the last stable offset, and no record beyond it is found by its time. Default false. */
+  readonly isStable?: boolean | undefined;
 }
 
 export interface FoundOffset {
@@ -131,6 +154,9 @@ export interface PartitionStatus {
   readonly partition: PartitionKey;
   readonly logStartOffset: number;
   readonly highWatermark: number;
+  readonly lastStableOffset: number;
+  /** After the last record that is not a transaction's marker: what there is to read ends here. */
+  readonly dataEndOffset: number;
   readonly sizeBytes: number;
   /** In force: of what is written now. */
   readonly leaderEpoch: number;
@@ -183,6 +209,8 @@ export interface GroupOffsetsCommand {
 
 export interface PartitionOffset {
   readonly partition: PartitionKey;
+  /** An open transaction holds an offset for it, so that what is committed may change with its end. */
+  readonly isUnstable: boolean;
   /** Null when the group has committed nothing there. */
   readonly committed: CommittedOffset | null;
 }
@@ -258,6 +286,7 @@ export type Command =
   | ListGroupsCommand
   | DescribeGroupCommand
   | SchemasCommand
+  | TransactionShardCommand
   | QueueShardCommand
   | HeldShardCommand;
 
@@ -295,7 +324,9 @@ export type ReplyOf<C extends Command> = C extends AppendCommand
                                 ? QueueShardReplies[C['type']]
                                 : C extends SchemasCommand<infer T>
                                   ? SchemasReply<T>
-                                  : null;
+                                  : C extends TransactionShardCommand
+                                    ? TransactionShardReply<C>
+                                    : null;
 
 /**
  * Taken although the queue is full: changes of topics, which would be lost for good, and what ends a wait. Their number

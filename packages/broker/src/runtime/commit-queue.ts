@@ -3,8 +3,10 @@
  * which is not durable yet.
  *
  * Invariants: cycles become durable in order; replies of a cycle are released after its effects (high watermarks) are
- * applied; after one failed cycle every later one fails too.
+ * applied; after one failed cycle every later one fails too; what is staged inside {@link CommitQueue.atomically} is in one cycle,
+ * which is one append of the store: after a crash all of it is there, or nothing.
  */
+import { assert } from '@naru/base';
 import { isNaruError, NaruError } from '@naru/protocol';
 import type { AppendEntry, LogStore } from '../log/log-store.ts';
 
@@ -25,6 +27,8 @@ export class CommitQueue {
   readonly #cycles: Cycle[] = [];
   #gathering: Cycle;
   #inFlightBytes = 0;
+  /** What may still be staged into the gathering cycle by {@link atomically}; null outside of it. */
+  #atomicBytes: number | null = null;
   #failure: NaruError | null = null;
 
   constructor(
@@ -54,10 +58,34 @@ export class CommitQueue {
   /** Adds a batch; returns the number of the cycle that makes it durable. */
   stage(entry: AppendEntry): number {
     const size = entry.records.length;
+    if (this.#atomicBytes !== null) {
+      this.#atomicBytes -= size;
+      assert(this.#atomicBytes >= 0, 'what is staged together is not larger than was said');
+    }
     if (this.#gathering.bytes > 0 && this.#gathering.bytes + size > this.#store.maxAppendBytes) this.flush();
     this.#gathering.entries.push(entry);
     this.#gathering.bytes += size;
     return this.#gathering.number;
+  }
+
+  /**
+   * Everything that `run` stages is in one cycle.
+   *
+   * @param maxBytes of what it stages; at most the store's maxAppendBytes
+   */
+  atomically<T>(maxBytes: number, run: () => T): T {
+    assert(this.#atomicBytes === null, 'one thing at a time is staged together');
+    assert(
+      maxBytes <= this.#store.maxAppendBytes,
+      `${maxBytes} bytes are staged together, more than an append may have`,
+    );
+    if (this.#gathering.bytes + maxBytes > this.#store.maxAppendBytes) this.flush();
+    this.#atomicBytes = maxBytes;
+    try {
+      return run();
+    } finally {
+      this.#atomicBytes = null;
+    }
   }
 
   /** Calls `settle` once the cycle is durable; at once when it is. Cycle 0 always is. */
@@ -72,6 +100,7 @@ export class CommitQueue {
   /** Sends what was gathered to the store. */
   flush(): void {
     const cycle = this.#gathering;
+    assert(this.#atomicBytes === null, 'what is staged together is not sent in parts');
     if (cycle.entries.length === 0) return;
     this.#gathering = this.#open(cycle.number + 1);
     this.#inFlightBytes += cycle.bytes;

@@ -17,6 +17,7 @@ import {
   makeRewriter,
   MAX_SHARE_BITS,
   SupersededOffsets,
+  type AbortedBatches,
   type CompactionConfig,
   type Supersession,
 } from '../core/compaction/index.ts';
@@ -34,12 +35,14 @@ export interface CompactionPassOptions {
   readonly maxMapBytes: number;
   readonly hashSeed: number;
   readonly yieldTurn: () => Promise<void>;
+  /** Of everything below the end of the pass. */
+  readonly aborted: AbortedBatches;
   /** Asked between any two batches. */
   readonly isStopped: () => boolean;
 }
 
 /**
- * @param status what is to be compacted; below the high watermark, since what is above could still be taken back
+ * @param status what is to be compacted; below the last stable offset, since what is above is not decided, or could still be taken back
  * @throws NaruError SHUTTING_DOWN when stopped, UNSUPPORTED when the partition has too many keys for the memory given, and what
  *   the store rejects with. What was rewritten up to then may stay; it does not count as clean and is right as it is.
  */
@@ -51,9 +54,10 @@ export async function compactPartition(
 ): Promise<void> {
   const pass = new CompactionPass(options, partition, status);
   const supersession = (await pass.latestOffsets()) ?? (await pass.supersededByShares());
-  const { store, clock, codecs } = options;
+  const { store, clock, codecs, aborted } = options;
   const { deleteRetentionMs } = config;
-  const rewrite = makeRewriter(supersession, status.endOffset, { nowMs: clock.nowMs(), deleteRetentionMs, codecs });
+  const rewriterOptions = { nowMs: clock.nowMs(), deleteRetentionMs, codecs };
+  const rewrite = makeRewriter(supersession, status.endOffset, aborted, rewriterOptions);
   await store.rewrite(partition, status.endOffset, (batch) => {
     checkStopped(options);
     return rewrite(batch);
@@ -144,14 +148,14 @@ class CompactionPass {
     fromOffset: number,
     visit: (batch: StoredBatch, records: readonly BatchRecord[]) => boolean,
   ): Promise<void> {
-    const { store, codecs, yieldTurn } = this.#options;
+    const { store, codecs, aborted, yieldTurn } = this.#options;
     let decoded = 0;
     const { endOffset } = this.#status;
     for (let offset = fromOffset; offset < endOffset;) {
       const batches = await store.read(this.#partition, offset, READ_BYTES, endOffset);
       if (batches.length === 0) return; // A gap up to the end.
       for (const batch of batches) {
-        const records = compactableRecords(batch.records, codecs) ?? [];
+        const records = compactableRecords(batch.records, codecs, aborted) ?? [];
         if (!visit(batch, records)) return;
         offset = batch.lastOffset + 1;
         decoded += records.length;

@@ -76,7 +76,7 @@ class Life {
       logger: silentLogger,
       intervalMs: 1_000,
       random: this.#random.fork(),
-      partitions: () => [{ partition: FIRST, config: EAGER, highWatermark: store.info(FIRST)?.endOffset ?? 0 }],
+      partitions: () => [{ partition: FIRST, config: EAGER, lastStableOffset: store.info(FIRST)?.endOffset ?? 0 }],
     });
     for (let step = 0; step < STEPS; step++) await this.#step(store, compactor);
     onTable((await readTable(store, FIRST)).table);

@@ -50,7 +50,7 @@ async function setUp(options: Partial<CompactorOptions> = {}) {
     targets.set(partition, {
       partition,
       config,
-      get highWatermark() {
+      get lastStableOffset() {
         return store.info(partition)?.endOffset ?? 0;
       },
     });
@@ -181,23 +181,23 @@ describe('what is compacted', () => {
     expect(compactor.metrics()).toMatchObject({ passes: 4, failures: 0 });
   });
 
-  test('is nothing at or above the high watermark', async () => {
+  test('is nothing at or above the last stable offset', async () => {
     const setup = await setUp();
     const { store, targets, compactor, first } = setup;
     await writeValues(first, setup, 5);
-    targets.set(FIRST, { partition: FIRST, config: EAGER, highWatermark: 3 });
+    targets.set(FIRST, { partition: FIRST, config: EAGER, lastStableOffset: 0 });
     await compactor.tick();
     expect(store.rewrites).toEqual([]);
-    targets.set(FIRST, { partition: FIRST, config: EAGER, highWatermark: 4 });
+    targets.set(FIRST, { partition: FIRST, config: EAGER, lastStableOffset: 3 });
     await compactor.tick();
-    expect(store.rewrites).toEqual([FIRST]);
+    expect((await readTable(store, FIRST)).offsets).toEqual([2, 3, 4]);
   });
 
   test('is nothing younger than min.compaction.lag.ms', async () => {
     const setup = await setUp();
     const { clock, store, targets, compactor, first } = setup;
     const config = { ...EAGER, minCompactionLagMs: HOUR_MS };
-    targets.set(FIRST, { partition: FIRST, config, highWatermark: 100 });
+    targets.set(FIRST, { partition: FIRST, config, lastStableOffset: 100 });
     await writeValues(first, setup, 3);
     clock.advance(HOUR_MS / 2);
     await writeValues(first, setup, 3);
@@ -223,7 +223,7 @@ describe('what is compacted', () => {
   test('is closed first when it is old enough', async () => {
     const setup = await setUp();
     const { clock, store, targets, compactor, first } = setup;
-    targets.set(FIRST, { partition: FIRST, config: { ...EAGER, segmentMs: HOUR_MS }, highWatermark: 100 });
+    targets.set(FIRST, { partition: FIRST, config: { ...EAGER, segmentMs: HOUR_MS }, lastStableOffset: 100 });
     await writeValues(first, setup, 1);
     await compactor.tick();
     expect(store.seals).toEqual([]);

@@ -2,9 +2,9 @@
  * Compacts the partitions of a log store, one at a time, the dirtiest first.
  *
  * Owns when passes run, what happens when one fails, and the counters. Does not own what a pass does (compaction-pass.ts),
- * nor the rules (core/compaction). Tells nobody: readers see the result in the log.
+ * nor the rules (core/compaction). Readers see the result in the log.
  *
- * Invariants: one pass at a time; each partition at most once a tick; nothing at or above a high watermark is looked at; a
+ * Invariants: one pass at a time; each partition at most once a tick; nothing at or above a last stable offset is looked at; a
  * failure never makes it try again before the next tick, and one that time does not heal not before the log has changed.
  */
 import {
@@ -26,6 +26,7 @@ import {
   uncompactedFromMs,
   type CompactionConfig,
 } from '../core/compaction/index.ts';
+import { AbortedRecords, type AbortedLookup } from '../core/partition/transaction-index.ts';
 import type { CompactionStatus, LogStore } from '../log/log-store.ts';
 import { compactPartition } from './compaction-pass.ts';
 
@@ -33,8 +34,10 @@ import { compactPartition } from './compaction-pass.ts';
 export interface CompactionTarget {
   readonly partition: PartitionKey;
   readonly config: CompactionConfig;
-  /** Offset after the last record that may be read. */
-  readonly highWatermark: number;
+  /** Everything below is decided, and may be read. */
+  readonly lastStableOffset: number;
+  /** What was aborted between the two offsets, below the last stable one. Default: nothing. */
+  readonly abortedIn?: AbortedLookup | undefined;
 }
 
 export interface CompactorOptions {
@@ -47,6 +50,8 @@ export interface CompactorOptions {
   readonly intervalMs: number;
   /** Partitions to compact. Asked before each pass, so that a topic that is no longer compacted is left alone. */
   readonly partitions: () => Iterable<CompactionTarget>;
+  /** Nothing below the offset is of an aborted transaction any more. */
+  readonly onCompacted?: ((partition: PartitionKey, endOffset: number) => void) | undefined;
   /** Runs a function after other events had their turn. Default: setImmediate. */
   readonly yieldTurn?: ((callback: () => void) => void) | undefined;
   /** Bytes of keys in memory during a pass, about; more keys are looked through in several rounds. Default 128 MiB. */
@@ -166,12 +171,12 @@ export class Compactor {
   }
 
   /** What to compact of a partition; null when nothing is due. */
-  #dueStatus({ partition, config, highWatermark }: CompactionTarget): CompactionStatus | null {
+  #dueStatus({ partition, config, lastStableOffset }: CompactionTarget): CompactionStatus | null {
     const { store, clock } = this.#options;
     if (store.info(partition) === undefined || this.#skipped.has(partition)) return null;
     const nowMs = clock.nowMs();
-    const status = store.compactionStatus(partition, uncompactedFromMs(config, nowMs));
-    return status.endOffset <= highWatermark && isCompactionDue(status, config, nowMs) ? status : null;
+    const status = store.compactionStatus(partition, uncompactedFromMs(config, nowMs), lastStableOffset);
+    return status.endOffset <= lastStableOffset && isCompactionDue(status, config, nowMs) ? status : null;
   }
 
   #target(partition: PartitionKey): CompactionTarget | undefined {
@@ -180,9 +185,11 @@ export class Compactor {
   }
 
   /** False when no other partition can be compacted now either. */
-  async #compact({ partition, config }: CompactionTarget, status: CompactionStatus): Promise<boolean> {
+  async #compact(target: CompactionTarget, status: CompactionStatus): Promise<boolean> {
     const { store, clock, codecs, logger, yieldTurn = setImmediate } = this.#options;
+    const { partition, config } = target;
     const startedMs = clock.monotonicMs();
+    const startOffset = store.info(partition)?.logStartOffset ?? 0;
     const options = {
       store,
       clock,
@@ -190,6 +197,7 @@ export class Compactor {
       maxMapBytes: this.#options.maxMapBytes ?? DEFAULT_MAX_MAP_BYTES,
       hashSeed: this.#random.integer(2 ** 32),
       yieldTurn: () => new Promise<void>((resolve) => yieldTurn(resolve)),
+      aborted: new AbortedRecords(target.abortedIn?.(startOffset, status.endOffset) ?? []),
       isStopped: () => this.#stopped,
     };
     try {
@@ -197,6 +205,7 @@ export class Compactor {
     } catch (error) {
       return this.#failed(partition, status, error);
     }
+    this.#options.onCompacted?.(partition, status.endOffset);
     const bytesBefore = status.cleanBytes + status.dirtyBytes;
     const bytesAfter = store.info(partition) === undefined ? 0 : store.compactionStatus(partition).cleanBytes;
     this.#passes += 1;

@@ -1,7 +1,7 @@
 /**
  * Finds offsets of a partition: its ends, and records by their time.
  *
- * Invariants: an offset that is found is one that may be read, or the high watermark.
+ * Invariants: an offset that is found is one that may be read, or the end: the high watermark, or the last stable offset.
  */
 import { NaruError, type Refusal } from '@naru/protocol';
 import { decodeRecords, MAX_TIMESTAMP_MS, readBatchHeader, type CompressionCodecs } from '@naru/protocol/batch';
@@ -11,6 +11,8 @@ import { isRefusal, type FoundOffset, type OffsetPosition } from './commands.ts'
 
 export interface SearchedPartition {
   readonly state: PartitionState;
+  /** Nothing there or beyond is found. */
+  readonly endOffset: number;
   readonly highWatermark: number;
 }
 
@@ -32,12 +34,12 @@ export async function findOffset(
   position: OffsetPosition,
   options: FindOffsetOptions,
 ): Promise<FoundOffset | Refusal> {
-  const { state, highWatermark } = partition;
+  const { state, endOffset, highWatermark } = partition;
   switch (position.at) {
     case 'beginning':
       return atOffset(partition, state.logStartOffset, options);
     case 'end':
-      return atOffset(partition, highWatermark, options);
+      return atOffset(partition, endOffset, options);
     case 'offset':
       return atOffset(partition, Math.min(Math.max(position.offset, state.logStartOffset), highWatermark), options);
     case 'time':
@@ -62,8 +64,8 @@ function atRecord(
   options: FindOffsetOptions,
 ): FoundOffset | Refusal {
   if (isRefusal(found)) return found;
-  if (found === null || found.batch.baseOffset >= partition.highWatermark) {
-    return atOffset(partition, partition.highWatermark, options);
+  if (found === null || found.batch.baseOffset >= partition.endOffset) {
+    return atOffset(partition, partition.endOffset, options);
   }
   const record = recordInBatch(found, partition.state.logStartOffset, options.codecs);
   return { ...record, leaderEpoch: readBatchHeader(found.batch.records).partitionLeaderEpoch };

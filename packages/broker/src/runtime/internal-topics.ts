@@ -11,9 +11,14 @@ export const LEDGER_TOPIC = '__ledger';
 /** Schemas and what subjects they belong to. */
 export const SCHEMA_LOG_TOPIC = '__schemas';
 
+/** Transactional ids and their transactions. */
+export const TRANSACTION_LOG_TOPIC = '__transactions';
+
 /** Tombstones stay as long as nobody asks any more: recovery may replay from before they were written. */
 const FOR_GOOD_MS = 100 * 365 * 86_400_000;
 const GROUP_LOG_PARTITIONS = 8;
+const TRANSACTION_LOG_PARTITIONS = 8;
+const TRANSACTION_SEGMENT_BYTES = 16 * 1024 * 1024;
 const HELD_SEGMENT_BYTES = 32 * 1024 * 1024;
 
 interface InternalTopic {
@@ -31,6 +36,11 @@ export const INTERNAL_TOPICS: Readonly<Record<string, InternalTopic>> = {
   [SCHEMA_LOG_TOPIC]: {
     partitionCount: 1,
     config: { 'cleanup.policy': 'compact', 'delete.retention.ms': String(FOR_GOOD_MS) },
+  },
+  // Tombstones go: an id that comes back by that is as old as it was, and is forgotten again.
+  [TRANSACTION_LOG_TOPIC]: {
+    partitionCount: TRANSACTION_LOG_PARTITIONS,
+    config: { 'cleanup.policy': 'compact', 'segment.bytes': String(TRANSACTION_SEGMENT_BYTES) },
   },
 };
 

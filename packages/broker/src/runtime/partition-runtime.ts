@@ -1,15 +1,17 @@
 /**
- * The partitions of a shard: appends, reads and long polls.
+ * The partitions of a shard: appends and markers, and what is told of them.
  *
- * Owns what is in memory of a partition: its pure state, its high watermark, and who waits for it. Does not own bytes
- * (log store) nor when they are durable (commit queue).
+ * Owns what is in memory of a partition: its pure state and its high watermark. Does not own bytes (log store), when they are
+ * durable (commit queue), reading them (partition-fetches.ts), nor what transactions are beyond a partition.
  *
- * Invariants: readers see offsets below the high watermark only; the high watermark moves when a cycle is durable.
+ * Invariants: the high watermark moves when a cycle is durable; a transactional batch is stored after what says that the partition
+ * takes part, or not at all.
  */
-import { assert, type Clock, type PartitionKey, type TimerHandle, type Timers } from '@naru/base';
+import { assert, type Clock, type PartitionKey, type Timers } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import {
   decodeRecords,
+  encodeControlMarker,
   readBatchHeader,
   setBatchOffsets,
   verifyBatch,
@@ -21,12 +23,16 @@ import {
   epochEnd,
   evolveAppend,
   evolveDeletedBefore,
+  lastStableOffset,
+  markerIn,
   newPartitionState,
   type PartitionLimits,
   type PartitionState,
 } from '../core/partition/partition-state.ts';
+import { advanceSequence } from '../core/partition/producer-state.ts';
 import type { TopicConfig } from '../core/registry/topic-config.ts';
-import type { AppendEntry, LogStore, StoredBatch } from '../log/log-store.ts';
+import type { TransactionFlow } from '../core/transaction/commands.ts';
+import type { AppendEntry, LogStore } from '../log/log-store.ts';
 import type { CommitQueue } from './commit-queue.ts';
 import type {
   AppendCommand,
@@ -36,32 +42,46 @@ import type {
   EpochEnd,
   EpochEndCommand,
   FetchCommand,
-  FetchedPartition,
-  FetchPartition,
   FetchReply,
   FindOffsetCommand,
   FoundOffset,
   PartitionStatus,
 } from './commands.ts';
 import { findOffset } from './find-offset.ts';
+import { PartitionFetches } from './partition-fetches.ts';
+import { unknownPartition, type Partition } from './partition.ts';
+import type { PartitionProducers } from './transaction-commands.ts';
 
-export interface Partition {
-  readonly state: PartitionState;
-  /** Offset after the last record that may be read. */
-  highWatermark: number;
-  /** The cycle of the newest batch; 0 when it was recovered. */
-  lastCycle: number;
-  readonly waiting: Set<WaitingFetch>;
-  config: TopicConfig;
-  limits: PartitionLimits;
+export type { Partition } from './partition.ts';
+export { unknownPartition } from './partition.ts';
+
+/** What partitions have to know of the transactions beyond them. */
+export interface TransactionAdmission {
+  /**
+   * Whether a transactional batch may be stored, asked only when nothing else is in its way. May stage records of its own, which
+   * are then in the journal before the batch.
+   */
+  admit(partition: PartitionKey, header: BatchHeader, flow: TransactionFlow): Refusal | null;
+  /** Whether the producer id belongs to a transactional id. */
+  owns(producerId: number): boolean;
 }
 
-interface WaitingFetch {
-  readonly command: FetchCommand;
-  readonly reply: (reply: FetchReply) => void;
-  readonly fail: (error: unknown) => void;
-  readonly timer: TimerHandle;
+/** The end of a transaction in one partition. */
+export interface TransactionMarker {
+  readonly commit: boolean;
+  readonly producerId: number;
+  /** Batches of a lower epoch are refused after it. */
+  readonly producerEpoch: number;
 }
+
+/** Bytes of every transaction marker as it is stored. */
+export const MARKER_BYTES = encodeControlMarker({
+  type: 'commit',
+  coordinatorEpoch: 0,
+  producerId: 0,
+  producerEpoch: 0,
+  timestampMs: 0,
+}).length;
 
 export interface PartitionRuntimeOptions {
   readonly store: LogStore;
@@ -72,6 +92,10 @@ export interface PartitionRuntimeOptions {
   readonly limits: PartitionLimits;
   /** The leader epoch of everything that this broker writes. */
   readonly leaderEpoch: number;
+  /** Knows who may write in a transaction. Without it everybody may. */
+  readonly transactions?: TransactionAdmission | undefined;
+  /** Whether the broker has given out the producer id. Default: every id counts as given out. */
+  readonly isIssuedProducerId?: ((producerId: number) => boolean) | undefined;
   /** Told when more of a partition may be read. */
   readonly onAdvanced?: ((partition: PartitionKey) => void) | undefined;
 }
@@ -79,10 +103,12 @@ export interface PartitionRuntimeOptions {
 export class PartitionRuntime {
   readonly #options: PartitionRuntimeOptions;
   readonly #partitions = new Map<PartitionKey, Partition>();
-  readonly #waiting = new Map<number, WaitingFetch>();
+  readonly #fetches: PartitionFetches;
 
   constructor(options: PartitionRuntimeOptions) {
     this.#options = options;
+    const { store, timers } = options;
+    this.#fetches = new PartitionFetches({ store, timers, partition: (key) => this.#partitions.get(key) });
   }
 
   get(partition: PartitionKey): Partition | undefined {
@@ -98,7 +124,7 @@ export class PartitionRuntime {
   }
 
   get waitingFetches(): number {
-    return this.#waiting.size;
+    return this.#fetches.waiting;
   }
 
   /** Takes over a recovered or newly created partition. */
@@ -130,7 +156,7 @@ export class PartitionRuntime {
   async delete(key: PartitionKey): Promise<void> {
     const partition = this.#partitions.get(key);
     this.#partitions.delete(key);
-    for (const waiting of partition?.waiting ?? []) this.#wake(waiting);
+    if (partition !== undefined) this.#fetches.wake([partition]);
     if (this.#options.store.info(key) !== undefined) await this.#options.store.delete(key);
   }
 
@@ -154,8 +180,23 @@ export class PartitionRuntime {
     if (decision.kind === 'duplicate') {
       return reply({ baseOffset, duplicate: true, logStartOffset }, partition.lastCycle);
     }
+    const barred = this.#transactionRefusal(command, header);
+    if (barred !== null) return reply(barred, 0);
     this.#store(partition, command.batch, header, baseOffset);
     reply({ baseOffset, duplicate: false, logStartOffset }, partition.lastCycle);
+  }
+
+  #transactionRefusal({ partition, flow = 2 }: AppendCommand, header: BatchHeader): Refusal | null {
+    const { producerId } = header;
+    const { transactions, isIssuedProducerId } = this.#options;
+    if (producerId < 0) return null;
+    if (isIssuedProducerId?.(producerId) === false) {
+      return refuse('UNKNOWN_PRODUCER_ID', `producer id ${producerId} was not given out by this broker`);
+    }
+    if (header.isTransactional) return transactions?.admit(partition, header, flow) ?? null;
+    if (transactions?.owns(producerId) !== true) return null;
+    const message = `producer ${producerId} has a transactional id, so that all its batches must be part of a transaction`;
+    return refuse('INVALID_TXN_STATE', message);
   }
 
   /** Compaction goes by key: an event without one would stay for ever. */
@@ -181,6 +222,8 @@ export class PartitionRuntime {
     if (partition === undefined) throw NaruError.from(unknownPartition(key));
     assert(offset <= partition.highWatermark, `${key} is deleted before ${offset}, beyond its high watermark`);
     evolveDeletedBefore(partition.state, offset);
+    // Who waits before an open transaction may have lost its place.
+    this.#fetches.wake([partition]);
     await this.#options.store.deleteBefore(key, offset);
   }
 
@@ -205,12 +248,26 @@ export class PartitionRuntime {
     return partition.lastCycle;
   }
 
+  /** Ends a producer's transaction; returns the cycle that makes it durable, or null when the partition is gone. */
+  appendMarker(key: PartitionKey, { commit, producerId, producerEpoch }: TransactionMarker): number | null {
+    if (!this.#partitions.has(key)) return null;
+    const marker = encodeControlMarker({
+      type: commit ? 'commit' : 'abort',
+      coordinatorEpoch: this.#options.leaderEpoch,
+      producerId,
+      producerEpoch,
+      timestampMs: this.#options.clock.nowMs(),
+    });
+    return this.appendOwn(key, marker);
+  }
+
   #store(partition: Partition, batch: Uint8Array, header: BatchHeader, baseOffset: number): void {
     const epoch = this.#options.leaderEpoch;
     setBatchOffsets(batch, baseOffset, epoch);
     evolveAppend(
       partition.state,
       { ...header, baseOffset, partitionLeaderEpoch: epoch },
+      markerIn(batch, header),
       baseOffset,
       this.#options.clock.nowMs(),
     );
@@ -225,131 +282,36 @@ export class PartitionRuntime {
 
   /** A cycle is durable: its records may be read. */
   advance(entries: readonly AppendEntry[]): void {
-    const woken = new Set<WaitingFetch>();
+    const advanced: Partition[] = [];
     for (const entry of entries) {
       const partition = this.#partitions.get(entry.partition);
       if (partition === undefined) continue;
       partition.highWatermark = entry.lastOffset + 1;
-      for (const waiting of partition.waiting) woken.add(waiting);
+      advanced.push(partition);
     }
-    for (const waiting of woken) this.#wake(waiting);
+    this.#fetches.wake(advanced);
     if (this.#options.onAdvanced !== undefined)
       for (const { partition } of entries) this.#options.onAdvanced(partition);
   }
 
   fetch(command: FetchCommand, reply: (reply: FetchReply) => void, fail: (error: unknown) => void): void {
-    const ready = this.#read(command, command.maxWaitMs > 0);
-    if (ready !== null) {
-      settle(ready, reply, fail);
-      return;
-    }
-    const timer = this.#options.timers.after(command.maxWaitMs, () => this.cancelFetch(command.fetchId));
-    const waiting: WaitingFetch = { command, reply, fail, timer };
-    this.#waiting.set(command.fetchId, waiting);
-    for (const { partition } of command.partitions) this.#partitions.get(partition)?.waiting.add(waiting);
+    this.#fetches.fetch(command, reply, fail);
   }
 
   cancelFetch(fetchId: number): void {
-    const waiting = this.#waiting.get(fetchId);
-    if (waiting === undefined) return;
-    this.#forget(waiting);
-    settle(this.#read(waiting.command, false) ?? { partitions: [] }, waiting.reply, waiting.fail);
+    this.#fetches.cancel(fetchId);
   }
 
   cancelAllFetches(): void {
-    for (const fetchId of this.#waiting.keys()) this.cancelFetch(fetchId);
+    this.#fetches.cancelAll();
   }
 
-  #wake(waiting: WaitingFetch): void {
-    if (!this.#waiting.has(waiting.command.fetchId)) return;
-    const ready = this.#read(waiting.command, true);
-    if (ready === null) return;
-    this.#forget(waiting);
-    settle(ready, waiting.reply, waiting.fail);
-  }
-
-  #forget(waiting: WaitingFetch): void {
-    waiting.timer.cancel();
-    this.#waiting.delete(waiting.command.fetchId);
-    for (const { partition } of waiting.command.partitions) this.#partitions.get(partition)?.waiting.delete(waiting);
-  }
-
-  /** Null when the caller may wait and there is not enough yet. */
-  #read(command: FetchCommand, mayWait: boolean): FetchReply | Promise<FetchReply> | null {
-    const found: (FetchedPartition | Promise<FetchedPartition>)[] = [];
-    let restBytes = command.maxBytes;
-    let foundBytes = 0;
-    let urgent = false;
-    for (const wanted of command.partitions) {
-      if (restBytes <= 0) break;
-      const fetched = this.#readPartition(
-        wanted,
-        found.length === 0 ? restBytes : Math.min(restBytes, wanted.maxBytes),
-      );
-      if (fetched === null) continue;
-      found.push(fetched);
-      if (fetched instanceof Promise) {
-        // From disk: how much is not known yet, but it is old, and its reader is behind.
-        urgent = true;
-        restBytes -= wanted.maxBytes;
-      } else {
-        urgent ||= fetched.refusal !== null;
-        const bytes = totalBytes(fetched.batches);
-        foundBytes += bytes;
-        restBytes -= bytes;
-      }
-    }
-    if (mayWait && !urgent && foundBytes < Math.max(1, command.minBytes)) return null;
-    const answer = (partitions: FetchedPartition[]): FetchReply => ({
-      partitions:
-        command.everyPartition === true ? this.#completed(command, partitions) : partitions.filter(hasContent),
-    });
-    if (!found.some((entry) => entry instanceof Promise)) return answer(found as FetchedPartition[]);
-    return Promise.all(found.map((entry) => Promise.resolve(entry))).then(answer);
-  }
-
-  /** One for each partition that was asked for, in order. */
-  #completed(command: FetchCommand, found: readonly FetchedPartition[]): FetchedPartition[] {
-    let next = 0;
-    return command.partitions.map((wanted) => {
-      if (found[next]?.partition === wanted.partition) return found[next++] as FetchedPartition;
-      const partition = this.#partitions.get(wanted.partition);
-      if (partition === undefined) return refusedFetch(wanted, unknownPartition(wanted.partition));
-      return emptyFetch(wanted, partition);
-    });
-  }
-
-  /** Null when there is nothing new. */
-  #readPartition(wanted: FetchPartition, maxBytes: number): FetchedPartition | Promise<FetchedPartition> | null {
-    const { partition: key, offset } = wanted;
+  async findOffset({ partition: key, position, isStable }: FindOffsetCommand): Promise<FoundOffset | Refusal> {
     const partition = this.#partitions.get(key);
-    if (partition === undefined) return refusedFetch(wanted, unknownPartition(key));
+    if (partition === undefined) return unknownPartition(key);
     const { state, highWatermark } = partition;
-    if (offset < state.logStartOffset || offset > highWatermark) {
-      const range = `the log holds ${state.logStartOffset} to ${highWatermark}`;
-      return refusedFetch(wanted, refuse('OFFSET_OUT_OF_RANGE', `offset ${offset} of ${key}: ${range}`), partition);
-    }
-    if (offset === highWatermark) return null;
-    const limits = Math.max(1, Math.min(maxBytes, wanted.maxBytes));
-    const batches = this.#options.store.read(key, offset, limits, highWatermark);
-    const fetched = (read: StoredBatch[]): FetchedPartition => ({
-      partition: key,
-      batches: read.map((batch) => batch.records),
-      nextOffset: (read.at(-1)?.lastOffset ?? offset - 1) + 1,
-      highWatermark,
-      logStartOffset: state.logStartOffset,
-      refusal: null,
-    });
-    if (!(batches instanceof Promise)) return fetched(batches);
-    return batches.then(fetched, (error: unknown) => {
-      if (!(error instanceof NaruError)) throw error;
-      return refusedFetch(wanted, refuse(error.code, `offset ${offset} of ${key}: ${error.message}`), partition);
-    });
-  }
-
-  async findOffset({ partition: key, position }: FindOffsetCommand): Promise<FoundOffset | Refusal> {
-    const partition = this.#partitions.get(key);
-    return partition === undefined ? unknownPartition(key) : findOffset(partition, position, this.#options);
+    const endOffset = isStable === true ? lastStableOffset(state, highWatermark) : highWatermark;
+    return findOffset({ state, endOffset, highWatermark }, position, this.#options);
   }
 
   epochEnd({ partition: key, leaderEpoch }: EpochEndCommand): EpochEnd | Refusal {
@@ -368,50 +330,42 @@ export class PartitionRuntime {
         partition: key,
         logStartOffset: partition.state.logStartOffset,
         highWatermark: partition.highWatermark,
+        lastStableOffset: lastStableOffset(partition.state, partition.highWatermark),
+        dataEndOffset: Math.min(partition.state.dataEndOffset, partition.highWatermark),
         sizeBytes: this.#options.store.info(key)?.sizeBytes ?? 0,
         leaderEpoch: this.#options.leaderEpoch,
       };
     });
   }
-}
 
-export function unknownPartition(key: PartitionKey): Refusal {
-  return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${key}`);
-}
+  /** Compaction has removed what was aborted below the offset. */
+  compacted(key: PartitionKey, endOffset: number): void {
+    this.#partitions.get(key)?.state.transactions.deletedBefore(endOffset);
+  }
 
-function emptyFetch({ partition, offset }: FetchPartition, { highWatermark, state }: Partition): FetchedPartition {
-  return {
-    partition,
-    batches: [],
-    nextOffset: offset,
-    highWatermark,
-    logStartOffset: state.logStartOffset,
-    refusal: null,
-  };
-}
+  /** Before the first open transaction; undefined for a partition that does not exist. */
+  lastStableOffset(key: PartitionKey): number | undefined {
+    const partition = this.#partitions.get(key);
+    return partition && lastStableOffset(partition.state, partition.highWatermark);
+  }
 
-function refusedFetch(wanted: FetchPartition, refusal: Refusal, partition?: Partition): FetchedPartition {
-  return {
-    partition: wanted.partition,
-    batches: [],
-    nextOffset: wanted.offset,
-    highWatermark: partition?.highWatermark ?? 0,
-    logStartOffset: partition?.state.logStartOffset ?? 0,
-    refusal,
-  };
-}
-
-function hasContent(fetched: FetchedPartition): boolean {
-  return fetched.batches.length > 0 || fetched.refusal !== null;
-}
-
-function totalBytes(batches: readonly Uint8Array[]): number {
-  let bytes = 0;
-  for (const batch of batches) bytes += batch.length;
-  return bytes;
-}
-
-function settle<T>(value: T | Promise<T>, reply: (value: T) => void, fail: (error: unknown) => void): void {
-  if (value instanceof Promise) value.then(reply, fail);
-  else reply(value);
+  /** Who writes to the partitions, without those that do not exist. */
+  producersOf(keys: readonly PartitionKey[]): PartitionProducers[] {
+    return keys.flatMap((key) => {
+      const state = this.#partitions.get(key)?.state;
+      if (state === undefined) return [];
+      const producers = Array.from(state.producers, ([producerId, { epoch, batches, lastTimestampMs }]) => {
+        const lastSequence = batches.at(-1)?.lastSequence ?? -1;
+        return {
+          producerId,
+          producerEpoch: epoch,
+          lastSequence,
+          lastTimestampMs,
+          transactionStartOffset: state.transactions.openSince(producerId) ?? null,
+          nextSequence: lastSequence < 0 ? 0 : advanceSequence(lastSequence, 1),
+        };
+      });
+      return { partition: key, producers };
+    });
+  }
 }

@@ -18,14 +18,15 @@ export interface Found {
 }
 
 export function nothingRead(partition: PartitionKey): Found {
-  const reading = { partition, logStartOffset: 0, highWatermark: 0, seen: [], heldSeen: [] };
+  const reading = { partition, logStartOffset: 0, endOffset: 0, seen: [], heldSeen: [] };
   return { reading, batches: [], held: new Map(), bytes: 0, records: 0, refusal: null };
 }
 
-/** What of the log could be given out now, ascending; not more than `maxRecords`. */
+/** What of the log could be given out now, ascending; not more than `maxRecords`, and nothing at or above `stableOffset`. */
 export function readableRanges(
   { runs, endOffset }: QueueState,
-  { state, highWatermark }: Partition,
+  { state }: Partition,
+  stableOffset: number,
   maxRecords: number,
   nowMs: number,
 ): OffsetPair[] {
@@ -39,7 +40,7 @@ export function readableRanges(
     rest -= end - from;
   }
   const start = Math.max(endOffset, state.logStartOffset);
-  if (rest > 0 && start < highWatermark) ranges.push([start, Math.min(highWatermark, start + rest)]);
+  if (rest > 0 && start < stableOffset) ranges.push([start, Math.min(stableOffset, start + rest)]);
   return ranges;
 }
 

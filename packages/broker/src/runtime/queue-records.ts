@@ -1,8 +1,8 @@
 /**
  * Reads what queues give out and what they bury: records of the log, and copies of held events.
  *
- * Owns what a reading covers: every offset that it passes over and that holds no record is named as a gap. Invariants: nothing
- * at or above the high watermark is read; memory is bounded by what the caller asks for, and one batch.
+ * Owns what a reading covers: every offset that it passes over and that holds no record for a group is named as a gap, also where a
+ * transaction was aborted. Invariants: nothing at or above the last stable offset is given out; memory is bounded by what the caller asks for, and one batch.
  */
 import type { PartitionKey } from '@naru/base';
 import { isNaruError, refuse, type Refusal } from '@naru/protocol';
@@ -14,6 +14,8 @@ import {
   setBatchOffsets,
   type CompressionCodecs,
 } from '@naru/protocol/batch';
+import { lastStableOffset } from '../core/partition/partition-state.ts';
+import { AbortedRecords } from '../core/partition/transaction-index.ts';
 import type { EventCopy } from '../core/group/index.ts';
 import { readCopy } from '../core/held/index.ts';
 import type { SeenRange } from '../core/queue/queue-commands.ts';
@@ -67,7 +69,8 @@ export class QueueRecords {
   async #readRange(partition: Partition, from: number, to: number, maxBytes: number, reading: Reading): Promise<void> {
     const { state } = partition;
     let at = Math.max(from, reading.end, state.logStartOffset);
-    const limit = partition.highWatermark;
+    const limit = lastStableOffset(state, partition.highWatermark);
+    const abortedIn = state.transactions.lookup();
     const end = Math.min(to, limit);
     while (at < end && reading.bytes < maxBytes) {
       const rest = maxBytes - reading.bytes;
@@ -79,7 +82,8 @@ export class QueueRecords {
       );
       const batches = read instanceof Promise ? await read : read;
       if (batches.length === 0) return reading.pass(at, end);
-      at = reading.add(at, batches);
+      const aborted = abortedIn(at, (batches.at(-1) as StoredBatch).lastOffset + 1);
+      at = reading.add(at, batches, new AbortedRecords(aborted));
     }
   }
 
@@ -149,12 +153,12 @@ class Reading {
   }
 
   /** Returns the offset after them. */
-  add(from: number, batches: readonly StoredBatch[]): number {
+  add(from: number, batches: readonly StoredBatch[], aborted: AbortedRecords): number {
     let at = from;
     for (const batch of batches) {
       const after = batch.lastOffset + 1;
       // Before anything is noted, since a batch may turn out to be damaged.
-      const gaps = this.#gapsOf(batch);
+      const gaps = this.#gapsOf(batch, aborted);
       const start = Math.max(at, batch.baseOffset);
       this.pass(at, start);
       const range = this.#open(start);
@@ -185,9 +189,9 @@ class Reading {
     return range;
   }
 
-  #gapsOf({ records, baseOffset, lastOffset }: StoredBatch): OffsetPair[] {
-    const { isControl, recordCount } = readBatchHeader(records);
-    if (isControl) return [[baseOffset, lastOffset + 1]];
+  #gapsOf({ records, baseOffset, lastOffset }: StoredBatch, aborted: AbortedRecords): OffsetPair[] {
+    const { isControl, isTransactional, producerId, recordCount } = readBatchHeader(records);
+    if (isControl || (isTransactional && aborted.has(producerId, baseOffset))) return [[baseOffset, lastOffset + 1]];
     if (recordCount === lastOffset - baseOffset + 1) return [];
     const gaps: OffsetPair[] = [];
     let at = baseOffset;

@@ -5,10 +5,11 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { SettlementKind } from '../core/queue/queue-commands.ts';
 import { openFileLogStore } from '../log/file/file-log-store.ts';
 import { HeldStore } from './held-store.ts';
-import { HELD_LOG_TOPIC } from './internal-topics.ts';
+import { HELD_LOG_TOPIC, TRANSACTION_LOG_TOPIC } from './internal-topics.ts';
 import type { AcquireRecordsReply } from './queue-commands.ts';
 import { finished, turns, watched } from './settling.ts';
 import { GROUP_LOG, keyOf, sampleTopic, ShardScenario, textBatch } from './shard-scenario.ts';
+import { TransactionWriter } from './transaction-writer.ts';
 
 const LIMITS = {
   journalFileBytes: 48 * 1024,
@@ -23,7 +24,8 @@ const LIMITS = {
 };
 const LOCK_MS = 30_000;
 const JOBS = { ...sampleTopic('jobs', 2), type: 'parallel' as const, config: { 'delivery.limit': '1000' } };
-const TOPICS = [GROUP_LOG, sampleTopic(HELD_LOG_TOPIC, GROUP_LOG.partitionCount), JOBS];
+const HELD_LOG = sampleTopic(HELD_LOG_TOPIC, GROUP_LOG.partitionCount);
+const TOPICS = [GROUP_LOG, HELD_LOG, sampleTopic(TRANSACTION_LOG_TOPIC, 8), JOBS];
 const PARTITIONS = [keyOf(0, JOBS), keyOf(1, JOBS)] as const;
 const SEEDS = 10;
 const STEPS = 120;
@@ -307,5 +309,42 @@ describe('Random lives with power cuts', () => {
     await run.run();
     expect(await run.left()).toEqual(run.ends.map((end) => [end, 0, 0]));
     expect(run.trace.length).toBeGreaterThan(STEPS / 2);
+  });
+});
+
+describe('records of transactions', () => {
+  it('are given when they are committed, and count as finished when they were aborted', async () => {
+    const shard = await start();
+    const epoch = await join(shard, 'm');
+    const [partition] = PARTITIONS;
+    const tx = await settled(TransactionWriter.init(shard, 'tx', 7_000));
+    const givenNow = async (): Promise<string[]> => given(await settled(acquire(shard, 'm', epoch)));
+    await settled(append(shard, 0, ['a']));
+    await settled(tx.write(partition, ['b', 'c']));
+    await settled(append(shard, 0, ['d']));
+    expect(await givenNow()).toEqual(['0/0×1']);
+    const waiting = watched(acquire(shard, 'm', epoch, 10, 60_000));
+    await turns(20);
+    expect(waiting).toEqual({});
+    await settled(tx.end(false));
+    await turns(20);
+    expect(waiting.value && given(waiting.value)).toEqual(['0/3×1']);
+    await settled(tx.write(partition, ['e']));
+    await settled(tx.end(true));
+    expect(await givenNow()).toEqual(['0/5×1']);
+    for (const [from, to] of [
+      [0, 1],
+      [3, 4],
+      [5, 6],
+    ] as const)
+      await settled(settle(shard, 'm', 0, 'accept', from, to));
+    // What was aborted holds nothing up: the queue begins behind it.
+    await settled(tx.write(partition, ['f']));
+    await settled(tx.end(false));
+    await settled(append(shard, 0, ['g']));
+    expect(await givenNow()).toEqual(['0/9×1']);
+    const member = { groupId: 'work', memberId: 'm', memberEpoch: epoch };
+    const opened = await settled(shard.ask({ type: 'open-queues', ...member, partitions: [partition], start: null }));
+    expect(opened).toMatchObject([{ startOffset: 9 }]);
   });
 });

@@ -14,6 +14,7 @@ import type { GroupContext, GroupRecord, GroupState } from '../core/group/index.
 import { doomedOffsets } from '../core/group/decide-settle.ts';
 import type { QueueAcquireReply, QueueReading } from '../core/queue/queue-commands.ts';
 import { acquiredBy, nextDueMs } from '../core/queue/queue-state.ts';
+import { lastStableOffset } from '../core/partition/partition-state.ts';
 import type { TopicConfig } from '../core/registry/topic-config.ts';
 import type { LogStore } from '../log/log-store.ts';
 import type { CommitQueue } from './commit-queue.ts';
@@ -173,7 +174,9 @@ export class QueueRuntime {
       }
       const position = start ?? { at: 'end' };
       const found =
-        known === undefined ? await partitions.findOffset({ type: 'find-offset', partition, position }) : null;
+        known === undefined
+          ? await partitions.findOffset({ type: 'find-offset', partition, position, isStable: true })
+          : null;
       if (found !== null && isRefusal(found)) return resolve(found);
       begun.push({ partition, startOffset: known?.startOffset ?? found?.offset ?? 0 });
     }
@@ -349,15 +352,15 @@ export class QueueRuntime {
     if (queue === undefined) return nothingRead(key);
     const nowMs = this.#options.clock.nowMs();
     if (acquiredBy(queue, null) >= partition.config.deliveryMaxInFlight) return null;
-    const ranges = readableRanges(queue, partition, maxRecords, nowMs);
+    const endOffset = lastStableOffset(partition.state, partition.highWatermark);
+    const ranges = readableRanges(queue, partition, endOffset, maxRecords, nowMs);
     const held = await this.#readHeld(groupId, key, partition, nowMs);
     if (ranges.length === 0 && held.size === 0) return null;
     const { seen, batches, bytes, refusal } = await this.#records.read(partition, ranges, maxBytes);
     let records = held.size;
     for (const { from, to } of seen) records += to - from;
-    const { highWatermark, state: log } = partition;
-    const { logStartOffset } = log;
-    const reading = { partition: key, logStartOffset, highWatermark, seen, heldSeen: [...held.keys()] };
+    const { logStartOffset } = partition.state;
+    const reading = { partition: key, logStartOffset, endOffset, seen, heldSeen: [...held.keys()] };
     return { reading, batches, held, bytes, records, refusal };
   }
 

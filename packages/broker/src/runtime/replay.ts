@@ -9,12 +9,14 @@ import {
   evolveAppend,
   evolveDeletedBefore,
   evolveTruncated,
+  markerIn,
   newPartitionState,
   type PartitionState,
 } from '../core/partition/partition-state.ts';
 import type { PartitionInfo, RecoveryVisitor, Snapshot, StoredBatch } from '../log/log-store.ts';
 import { decodeCoreSnapshot, SNAPSHOT_VERSION } from './core-snapshot.ts';
 import type { SchemaRegistry } from './schema-registry.ts';
+import type { TransactionCoordinator } from './transaction-coordinator.ts';
 
 export interface ReplayTarget {
   /** Whether the partition belongs to the group log. */
@@ -22,6 +24,7 @@ export interface ReplayTarget {
   restoreGroupRecord(key: Uint8Array, value: Uint8Array): void;
   replayGroupBatch(batch: Uint8Array): void;
   readonly schemas: Pick<SchemaRegistry, 'owns' | 'replay' | 'restore'>;
+  readonly transactions: Pick<TransactionCoordinator, 'ownsLog' | 'replay' | 'restore'>;
 }
 
 export class Replay implements RecoveryVisitor {
@@ -47,6 +50,7 @@ export class Replay implements RecoveryVisitor {
     for (const partition of state.partitions) this.#fromSnapshot.set(partition.partition, partition);
     for (const { key, value } of state.groupRecords) this.#target.restoreGroupRecord(key, value as Uint8Array);
     for (const { key, value } of state.schemaRecords) this.#target.schemas.restore(key, value);
+    for (const { key, value } of state.transactionRecords) this.#target.transactions.restore(key, value);
   }
 
   partition(info: PartitionInfo): void {
@@ -56,7 +60,7 @@ export class Replay implements RecoveryVisitor {
       state.endOffset === info.endOffset,
       `${info.partition} ends at ${info.endOffset}, its snapshot at ${state.endOffset}`,
     );
-    state.logStartOffset = info.logStartOffset;
+    evolveDeletedBefore(state, info.logStartOffset);
     this.partitions.set(info.partition, state);
   }
 
@@ -66,9 +70,10 @@ export class Replay implements RecoveryVisitor {
 
   batch(partition: PartitionKey, batch: StoredBatch): void {
     const header = readBatchHeader(batch.records);
-    evolveAppend(this.#state(partition), header, batch.baseOffset, this.#nowMs);
+    evolveAppend(this.#state(partition), header, markerIn(batch.records, header), batch.baseOffset, this.#nowMs);
     if (this.#target.isGroupLog(partition)) this.#target.replayGroupBatch(batch.records);
     else if (this.#target.schemas.owns(partition)) this.#target.schemas.replay(batch.records);
+    else if (this.#target.transactions.ownsLog(partition)) this.#target.transactions.replay(batch.records);
   }
 
   truncated(partition: PartitionKey, endOffset: number): void {

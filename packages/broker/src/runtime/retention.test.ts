@@ -4,9 +4,12 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { openFileLogStore } from '../log/file/file-log-store.ts';
 import type { LogStore } from '../log/log-store.ts';
 import { MemoryLogStore } from '../log/memory/memory-log-store.ts';
-import { GROUP_LOG, keyOf, ORDERS, ShardScenario, textBatch } from './shard-scenario.ts';
+import { TRANSACTION_LOG_TOPIC } from './internal-topics.ts';
+import { GROUP_LOG, keyOf, ORDERS, sampleTopic, ShardScenario, textBatch } from './shard-scenario.ts';
 import { finished, turns } from './settling.ts';
+import { TransactionWriter } from './transaction-writer.ts';
 
+const TRANSACTION_LOG = sampleTopic(TRANSACTION_LOG_TOPIC, 8);
 const HOUR = 3_600_000;
 const INTERVAL = 30_000;
 
@@ -34,7 +37,7 @@ function fileStore(): LogStore {
 }
 
 async function start(config: Record<string, string>, store: LogStore): Promise<ShardScenario> {
-  const topics = [GROUP_LOG, { ...ORDERS, config }];
+  const topics = [GROUP_LOG, TRANSACTION_LOG, { ...ORDERS, config }];
   const scenario = await finished(
     ShardScenario.start({ store, time: clock, topics, retentionIntervalMs: INTERVAL }),
     clock,
@@ -60,6 +63,20 @@ const stores: [string, () => LogStore][] = [
   ['memory', () => new MemoryLogStore()],
   ['file', fileStore],
 ];
+
+it('forgets what was aborted when compaction has removed it', async () => {
+  const scenario = await start({ 'cleanup.policy': 'compact' }, new MemoryLogStore());
+  const tx = await finished(TransactionWriter.init(scenario, 'tx', 7_000), clock);
+  for (const commit of [false, true]) {
+    await finished(tx.write(keyOf(0), ['a']), clock);
+    await finished(tx.end(commit), clock);
+  }
+  const aborted = async () =>
+    (await finished(scenario.fetch({ 0: 0 }, { view: 'stable' }), clock)).partitions[0]?.aborted;
+  expect(await aborted()).toHaveLength(1);
+  await pass(2 * INTERVAL);
+  expect(await aborted()).toEqual([]);
+});
 
 describe.each(stores)('retention on the %s engine', (_name, newStore) => {
   const append = (scenario: ShardScenario, ...values: string[]) => finished(scenario.append(0, values), clock);
@@ -149,6 +166,46 @@ describe.each(stores)('retention on the %s engine', (_name, newStore) => {
     expect(await range(scenario)).toEqual([0, 1]);
     await pass(4 * INTERVAL);
     expect(await range(scenario)).toEqual([1, 1]);
+  });
+
+  it('deletes what was aborted with what groups have finished around it, and nothing that is not decided', async () => {
+    const config = { 'cleanup.policy': 'acknowledged', 'acknowledged.groups': 'payment' };
+    const scenario = await start(config, newStore());
+    const commit = async (offset: number) => {
+      const at = { partition: keyOf(0), offset, finished: [], metadata: '', leaderEpoch: -1, endOffset: null };
+      const command = { type: 'commit', groupId: 'payment', memberId: '', memberEpoch: -1, offsets: [at] } as const;
+      await finished(scenario.group(command), clock);
+    };
+    const tx = await finished(TransactionWriter.init(scenario, 'tx', 7_000), clock);
+    await append(scenario, 'a');
+    await finished(tx.write(keyOf(0), ['b', 'c']), clock);
+    await append(scenario, 'd');
+    await commit(4);
+    await pass(INTERVAL);
+    expect(await range(scenario)).toEqual([1, 4]);
+    await finished(tx.end(false), clock);
+    await commit(1);
+    await pass(INTERVAL);
+    expect(await range(scenario)).toEqual([1, 5]);
+    await commit(4);
+    await pass(INTERVAL);
+    expect(await range(scenario)).toEqual([4, 5]);
+  });
+
+  it('may delete below an open transaction’s first event: what is stable then begins at the new start', async () => {
+    const scenario = await start({}, newStore());
+    const tx = await finished(TransactionWriter.init(scenario, 'tx', 7_000), clock);
+    await finished(tx.write(keyOf(0), ['a', 'b', 'c']), clock);
+    await append(scenario, 'd');
+    await finished(scenario.ask({ type: 'delete-records', partition: keyOf(0), before: 3 }), clock);
+    const status = async () => (await scenario.ask({ type: 'describe-partitions', partitions: [keyOf(0)] }))[0];
+    expect(await status()).toMatchObject({ logStartOffset: 3, lastStableOffset: 3, highWatermark: 4 });
+    expect(await finished(scenario.fetch({ 0: 3 }, { view: 'committed' }), clock)).toEqual({ partitions: [] });
+    await finished(tx.end(false), clock);
+    expect(await status()).toMatchObject({ logStartOffset: 3, lastStableOffset: 5, highWatermark: 5 });
+    const { partitions } = await finished(scenario.fetch({ 0: 3 }, { view: 'committed' }), clock);
+    expect(partitions[0]).toMatchObject({ nextOffset: 5, refusal: null });
+    expect(partitions[0]?.batches).toHaveLength(1);
   });
 
   it('goes by settings as they are changed', async () => {

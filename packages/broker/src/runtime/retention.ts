@@ -8,6 +8,7 @@
  */
 import type { Clock, Logger, PartitionKey, TimerHandle, Timers } from '@naru/base';
 import { isNaruError } from '@naru/protocol';
+import { lastStableOffset } from '../core/partition/partition-state.ts';
 import type { TopicConfig } from '../core/registry/topic-config.ts';
 import type { LogStore } from '../log/log-store.ts';
 import type { Partition } from './partition-runtime.ts';
@@ -133,7 +134,8 @@ export class Retention {
     }
     if (cleanup.acknowledged) {
       const { acknowledgedGroups, acknowledgedFloorMs: floorMs, acknowledgedCeilingMs } = config;
-      let finished = acknowledgedGroups.length === 0 ? start : highWatermark;
+      // Nobody can have finished what is not decided yet.
+      let finished = acknowledgedGroups.length === 0 ? start : lastStableOffset(state, highWatermark);
       for (const group of acknowledgedGroups) {
         finished = Math.min(finished, this.#options.finishedBefore(group, state.partition) ?? start);
       }

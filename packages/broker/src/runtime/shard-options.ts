@@ -4,6 +4,7 @@ import type { NaruError } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import type { GroupLimits } from '../core/group/index.ts';
 import type { PartitionLimits } from '../core/partition/partition-state.ts';
+import type { TransactionLimits } from '../core/transaction/index.ts';
 import type { TopicConfigDefaults } from '../core/registry/topic-config.ts';
 import type { LogStore } from '../log/log-store.ts';
 import type { CompactorMetrics } from './compactor.ts';
@@ -54,6 +55,9 @@ export interface ShardOptions {
   readonly leaderEpoch: number;
   readonly limits?: Partial<ShardLimits> | undefined;
   readonly groupLimits?: Partial<GroupLimits> | undefined;
+  readonly transactionLimits?: Partial<TransactionLimits> | undefined;
+  /** Whether the broker has given out the producer id; batches of others are refused. Default: every id counts as given out. */
+  readonly isIssuedProducerId?: ((producerId: number) => boolean) | undefined;
   /** What holds where topics say nothing. */
   readonly topicDefaults?: TopicConfigDefaults | undefined;
   /** How often retention is looked at. Default 30 s. */

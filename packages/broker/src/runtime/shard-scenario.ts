@@ -20,8 +20,8 @@ import {
   type ShardClient,
 } from './commands.ts';
 import { decodeCoreSnapshot } from './core-snapshot.ts';
-import { GROUP_LOG_TOPIC } from './internal-topics.ts';
-import type { ShardLimits } from './shard-options.ts';
+import { GROUP_LOG_TOPIC, TRANSACTION_LOG_TOPIC } from './internal-topics.ts';
+import type { ShardLimits, ShardOptions } from './shard-options.ts';
 import { Shard } from './shard.ts';
 
 const TEXT = new TextEncoder();
@@ -34,6 +34,8 @@ export interface ShardScenarioOptions {
   readonly leaderEpoch?: number | undefined;
   readonly limits?: Partial<ShardLimits> | undefined;
   readonly groupLimits?: Partial<GroupLimits> | undefined;
+  readonly transactionLimits?: ShardOptions['transactionLimits'];
+  readonly isIssuedProducerId?: ShardOptions['isIssuedProducerId'];
   readonly retentionIntervalMs?: number | undefined;
   /** What the shard is spoken to through. Default: directly. */
   readonly through?: ((shard: ShardClient) => ShardClient) | undefined;
@@ -43,6 +45,7 @@ export interface ProducerClaim {
   readonly producerId: number;
   readonly producerEpoch?: number | undefined;
   readonly baseSequence: number;
+  readonly isTransactional?: boolean | undefined;
 }
 
 /** Metadata of a topic; its id derives from its name. */
@@ -55,6 +58,7 @@ export function sampleTopic(name: string, partitionCount = 1, state: TopicMetada
 
 export const ORDERS = sampleTopic('orders', 3);
 export const GROUP_LOG = sampleTopic(GROUP_LOG_TOPIC, 2);
+export const TRANSACTION_LOG = sampleTopic(TRANSACTION_LOG_TOPIC, 2);
 
 export function keyOf(partition: number, topic: TopicMetadata = ORDERS): PartitionKey {
   return partitionKey(topic.id, partition);
@@ -62,7 +66,10 @@ export function keyOf(partition: number, topic: TopicMetadata = ORDERS): Partiti
 
 /** A batch with a record for each value. */
 export function textBatch(values: readonly string[], producer?: ProducerClaim, timestampMs = 1_000): Uint8Array {
-  const options = producer === undefined ? {} : { ...producer, producerEpoch: producer.producerEpoch ?? 0 };
+  const options =
+    producer === undefined
+      ? {}
+      : { ...producer, producerEpoch: producer.producerEpoch ?? 0, isTransactional: producer.isTransactional ?? false };
   return encodeBatch(
     values.map((value) => ({ key: null, value: TEXT.encode(value), timestampMs })),
     options,
@@ -87,10 +94,13 @@ export class ShardScenario {
 
   private constructor(options: ShardScenarioOptions) {
     const { store, time, leaderEpoch = 0, limits, groupLimits, retentionIntervalMs, through } = options;
+    const { transactionLimits, isIssuedProducerId } = options;
     this.shard = new Shard({
       store,
       limits,
       groupLimits,
+      transactionLimits,
+      isIssuedProducerId,
       retentionIntervalMs,
       leaderEpoch,
       clock: time,

@@ -7,7 +7,7 @@ import { partitionKey, type PartitionKey, type TopicId } from '@naru/base';
 import { isInternalTopicName, NaruError, refuse, type Refusal } from '@naru/protocol';
 import { topicConfig, type TopicConfig, type TopicConfigDefaults } from '../core/registry/topic-config.ts';
 import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-registry.ts';
-import type { PartitionState } from '../core/partition/partition-state.ts';
+import { lastStableOffset, type PartitionState } from '../core/partition/partition-state.ts';
 import type { TopicsCommand } from './commands.ts';
 import type { CompactionTarget } from './compactor.ts';
 import { DeclaredGroups } from './declared-groups.ts';
@@ -106,7 +106,9 @@ export class ShardTopics {
   /** Those whose topics are compacted. */
   *compacted(): Generator<CompactionTarget> {
     for (const { state, config, highWatermark } of this.keptByPolicy()) {
-      if (config.cleanup.compact) yield { partition: state.partition, config, highWatermark };
+      if (!config.cleanup.compact) continue;
+      const abortedIn = state.transactions.lookup();
+      yield { partition: state.partition, config, lastStableOffset: lastStableOffset(state, highWatermark), abortedIn };
     }
   }
 

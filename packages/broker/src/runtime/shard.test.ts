@@ -216,7 +216,7 @@ describe('a shard whose store is held', () => {
     const fetch = watched(scenario.fetch({ 0: 0 }, { maxWaitMs: 60_000 }));
     const before = watched(scenario.submit({ type: 'group-offsets', groupId: 'payment', partitions: [keyOf(0)] }));
     await turns();
-    expect(before.value).toEqual([{ partition: keyOf(0), committed: null }]);
+    expect(before.value).toEqual([{ partition: keyOf(0), isUnstable: false, committed: null }]);
     held.isHeld = true;
     const append = watched(scenario.append(0, ['a']));
     await turns();

@@ -8,7 +8,13 @@ import type { AssignedPartition, JoinRequest } from './session-events.ts';
 export interface AssignedOptions {
   readonly shard: ShardClient;
   readonly follower: MetadataFollower;
-  readonly request: Pick<JoinRequest, 'groupId' | 'start'>;
+  readonly request: Pick<JoinRequest, 'groupId' | 'start' | 'uncommitted'>;
+}
+
+export interface AssignedPartitions {
+  readonly stable: AssignedPartition[];
+  /** An open transaction may yet change what is committed there: to be asked for again. */
+  readonly unstable: PartitionKey[];
 }
 
 /**
@@ -18,9 +24,11 @@ export interface AssignedOptions {
 export async function assignedPartitions(
   { shard, follower, request }: AssignedOptions,
   added: readonly PartitionKey[],
-): Promise<AssignedPartition[]> {
+): Promise<AssignedPartitions> {
   const { groupId } = request;
-  let committed: readonly PartitionOffset[] = added.map((partition) => ({ partition, committed: null }));
+  let committed: readonly PartitionOffset[] = added.map((partition) => {
+    return { partition, committed: null, isUnstable: false };
+  });
   if (groupId !== '') {
     const reply = await shard.submit({ type: 'group-offsets', groupId, partitions: added });
     if (isRefusal(reply)) throw NaruError.from(reply);
@@ -29,12 +37,17 @@ export async function assignedPartitions(
   const status = await shard.submit({ type: 'describe-partitions', partitions: added });
   if (isRefusal(status)) throw NaruError.from(status);
   const statusOf = new Map(status.map((entry) => [entry.partition, entry]));
-  const partitions: AssignedPartition[] = [];
+  const stable: AssignedPartition[] = [];
+  const unstable: PartitionKey[] = [];
   for (const offset of committed) {
+    if (offset.isUnstable) {
+      unstable.push(offset.partition);
+      continue;
+    }
     const topic = follower.registry.byId(splitPartitionKey(offset.partition).topicId);
     const position = await startOf(offset, shard, request);
     if (topic === undefined || position === null) continue;
-    partitions.push({
+    stable.push({
       topic: topic.name,
       partition: offset.partition,
       position,
@@ -44,14 +57,14 @@ export async function assignedPartitions(
       highWatermark: statusOf.get(offset.partition)?.highWatermark ?? position,
     });
   }
-  return partitions;
+  return { stable, unstable };
 }
 
 /** Null when the partition is gone. */
 async function startOf(
   { partition, committed }: PartitionOffset,
   shard: ShardClient,
-  { start, groupId }: AssignedOptions['request'],
+  { start, groupId, uncommitted = false }: AssignedOptions['request'],
 ): Promise<number | null> {
   if (committed !== null) return committed.offset;
   if (start === null) {
@@ -60,7 +73,7 @@ async function startOf(
       `group ${JSON.stringify(groupId)} has no committed offset for ${partition}, and no start position was given`,
     );
   }
-  const found = await shard.submit({ type: 'find-offset', partition, position: start });
+  const found = await shard.submit({ type: 'find-offset', partition, position: start, isStable: !uncommitted });
   if (!isRefusal(found)) return found.offset;
   if (found.code === 'UNKNOWN_TOPIC_OR_PARTITION') return null;
   throw NaruError.from(found);

@@ -6,38 +6,28 @@
  */
 import type { PartitionKey } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
-import type { CompressionCodecs } from '@naru/protocol/batch';
-import { DEFAULT_GROUP_LIMITS, type EventOutcome, type PartitionResult } from '../core/group/index.ts';
-import { isRefusal, type ShardClient } from '../runtime/commands.ts';
-import { hashedId } from './claims.ts';
+import type { CommitCommand, PartitionResult } from '../core/group/index.ts';
+import type { TransactionRef } from '../core/transaction/commands.ts';
+import { isRefusal } from '../runtime/commands.ts';
 import type { ByteBudget } from './byte-budget.ts';
-import { readEventCopies } from './event-copies.ts';
-import type { CommitOutcome, PartitionCommit } from './session-events.ts';
+import { copiedBytes, withCopies, type CommitCopiesOptions } from './commit-copies.ts';
+import type { FreshProducerIds } from './fresh-producer-ids.ts';
+import type { CommitOutcome, PartitionCommit, TransactionalAnswer } from './session-events.ts';
 
 /** Copies of all members of a broker that are read and not decided on yet; nobody begins to read beyond it. */
 export const MAX_COPYING_BYTES = 64 * 1024 * 1024;
+/** Of one transaction's commit: its end is one append. */
+export const MAX_TRANSACTION_COPY_BYTES = 4 * 1024 * 1024;
 /** What one partition of a commit counts for until it is known. */
 const EXPECTED_COPY_BYTES = 4 * 1024 * 1024;
 
-/** Of one partition of a commit: no events are read for more. */
-const MAX_OUTCOMES = DEFAULT_GROUP_LIMITS.maxOutcomes;
-
-const TEXT = new TextEncoder();
-const FROM_TEXT = new TextDecoder();
-/** Longer texts of outcomes are cut. */
-const MAX_NOTE_BYTES = 1_000;
-const MAX_ERROR_BYTES = 2_000;
-const MAX_REASON_BYTES = 100;
-
-export interface MemberCommitsOptions {
-  readonly shard: ShardClient;
-  readonly codecs: CompressionCodecs;
+export interface MemberCommitsOptions extends CommitCopiesOptions {
   /** {@link MAX_COPYING_BYTES}; shared by all members of the broker. */
   readonly copying: ByteBudget;
   readonly groupId: string;
   readonly memberId: string;
-  /** Whether the member was given the event as one that is held. */
-  readonly isGiven: (partition: PartitionKey, offset: number) => boolean;
+  /** For transactions that end with a commit. */
+  readonly producerIds: FreshProducerIds;
   /** Of each commit that is durable, before its answer. */
   readonly onCommitted: (commit: PartitionCommit, blocked: readonly string[]) => void;
 }
@@ -75,7 +65,23 @@ export class MemberCommits {
   commit(memberEpoch: number, commits: readonly PartitionCommit[]): Promise<readonly CommitOutcome[]> {
     const isPlain = commits.every(({ outcomes = [] }) => outcomes.length === 0);
     if (isPlain && this.#last === null) return this.#submit(memberEpoch, commits);
-    const work = (): Promise<readonly CommitOutcome[]> => this.#commitAll(memberEpoch, commits);
+    return this.#inTurn(() => this.#commitAll(memberEpoch, commits));
+  }
+
+  /**
+   * Commits the transaction, and these with it: all or nothing.
+   *
+   * @param commits of ordered topics
+   */
+  commitWith(
+    memberEpoch: number,
+    commits: readonly PartitionCommit[],
+    transaction: TransactionRef,
+  ): Promise<TransactionalAnswer> {
+    return this.#inTurn(() => this.#end(memberEpoch, commits, transaction));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#last === null ? work() : this.#last.then(work, work);
     this.#last = done;
     const forget = (): void => {
@@ -83,6 +89,61 @@ export class MemberCommits {
     };
     done.then(forget, forget);
     return done;
+  }
+
+  async #end(
+    memberEpoch: number,
+    commits: readonly PartitionCommit[],
+    transaction: TransactionRef,
+  ): Promise<TransactionalAnswer> {
+    const { copying } = this.#options;
+    for (let room = copying.room(); room !== null; room = copying.room()) await room;
+    let bytes = EXPECTED_COPY_BYTES;
+    copying.take(bytes);
+    try {
+      const complete: PartitionCommit[] = [];
+      let copied = 0;
+      for (const commit of commits) {
+        const { partition, outcomes = [] } = commit;
+        const whole = outcomes.length === 0 ? commit : await withCopies(this.#options, commit);
+        if ('code' in whole) return { errors: [{ partition, refusal: whole }], refusal: null, next: null };
+        copied += copiedBytes(whole);
+        const excess = Math.max(0, copied - bytes);
+        copying.take(excess);
+        bytes += excess;
+        if (copied > MAX_TRANSACTION_COPY_BYTES) return refusedCommit(tooManyCopies());
+        complete.push(whole);
+      }
+      return await this.#submitEnd(memberEpoch, complete, transaction);
+    } finally {
+      copying.release(bytes);
+    }
+  }
+
+  async #submitEnd(
+    memberEpoch: number,
+    commits: readonly PartitionCommit[],
+    transaction: TransactionRef,
+  ): Promise<TransactionalAnswer> {
+    const { shard, producerIds, onCommitted } = this.#options;
+    const groupCommit = commits.length === 0 ? null : this.#command(memberEpoch, commits);
+    const reply = await producerIds.lend(
+      (freshProducerId) => {
+        // Asked for as late as this: getting an id may take a while.
+        if (this.#closed) return Promise.resolve(refuse('ABORTED', 'the session of the commit is over'));
+        const flow = 2;
+        return shard.submit({ type: 'end-transaction', transaction, flow, commit: true, freshProducerId, groupCommit });
+      },
+      (answer, id) => !isRefusal(answer) && answer.next?.producerId === id,
+    );
+    if (isRefusal(reply)) return refusedCommit(reply);
+    const errors = reply.results.flatMap(({ partition, refusal }): CommitOutcome[] => {
+      return refusal === null ? [] : [{ partition, refusal }];
+    });
+    if (errors.length > 0 || reply.next === null) return { errors, refusal: null, next: null };
+    reply.results.forEach(({ blocked = [] }, index) => onCommitted(commits[index] as PartitionCommit, blocked));
+    const { transactionalId } = transaction;
+    return { errors, refusal: null, next: { transactionalId, ...reply.next } };
   }
 
   /** Partitions with outcomes one by one, which bounds what is in memory. */
@@ -103,7 +164,7 @@ export class MemberCommits {
     let bytes = EXPECTED_COPY_BYTES;
     copying.take(bytes);
     try {
-      const complete = await this.#withCopies(commit);
+      const complete = await withCopies(this.#options, commit);
       if ('code' in complete) return [{ partition: commit.partition, refusal: complete }];
       const excess = Math.max(0, copiedBytes(complete) - bytes);
       copying.take(excess);
@@ -114,24 +175,6 @@ export class MemberCommits {
     }
   }
 
-  async #withCopies(commit: PartitionCommit): Promise<PartitionCommit | Refusal> {
-    const { shard, codecs, isGiven } = this.#options;
-    const { partition, outcomes = [] } = commit;
-    if (outcomes.length > MAX_OUTCOMES) {
-      return refuse('INVALID_REQUEST', `${outcomes.length} outcomes in a commit: at most ${MAX_OUTCOMES} are taken`);
-    }
-    const wanted = outcomes.filter(({ kind, offset }) => keepsEvent(kind) && !isGiven(partition, offset));
-    const offsets = [...new Set(wanted.map(({ offset }) => offset))].sort((a, b) => a - b);
-    const copies = offsets.length === 0 ? null : await readEventCopies(shard, codecs, partition, offsets);
-    if (isRefusal(copies)) return copies;
-    const complete = outcomes.map((outcome): EventOutcome => {
-      const cut = withinLimits(outcome);
-      if (!keepsEvent(outcome.kind) || isGiven(partition, outcome.offset)) return cut;
-      return { ...cut, copy: copies?.get(outcome.offset) ?? null };
-    });
-    return { ...commit, outcomes: complete };
-  }
-
   /** What is taken at the limit, too: outcomes of events that were held before. */
   #ofGiven(commit: PartitionCommit): PartitionCommit {
     const { partition, outcomes = [] } = commit;
@@ -139,23 +182,12 @@ export class MemberCommits {
   }
 
   async #submit(memberEpoch: number, commits: readonly PartitionCommit[]): Promise<readonly CommitOutcome[]> {
-    const { shard, groupId, memberId, onCommitted } = this.#options;
+    const { shard, onCommitted } = this.#options;
     if (this.#closed) {
       const refusal = refuse('ABORTED', 'the session of the commit is over');
       return commits.map(({ partition }) => ({ partition, refusal }));
     }
-    const reply = await shard.submit({
-      type: 'group',
-      command: {
-        type: 'commit',
-        groupId,
-        memberId,
-        memberEpoch,
-        offsets: commits.map((commit) => {
-          return { ...commit, leaderEpoch: -1, endOffset: null, beganAt: this.#began.get(commit.partition) };
-        }),
-      },
-    });
+    const reply = await shard.submit({ type: 'group', command: this.#command(memberEpoch, commits) });
     if (isRefusal(reply)) return commits.map(({ partition }) => ({ partition, refusal: reply }));
     const refused: CommitOutcome[] = [];
     reply.results.forEach(({ partition, refusal, blocked = [] }: PartitionResult, index) => {
@@ -166,33 +198,21 @@ export class MemberCommits {
     });
     return refused;
   }
+
+  #command(memberEpoch: number, commits: readonly PartitionCommit[]): CommitCommand {
+    const { groupId, memberId } = this.#options;
+    const offsets = commits.map((commit) => {
+      return { ...commit, leaderEpoch: -1, endOffset: null, beganAt: this.#began.get(commit.partition) };
+    });
+    return { type: 'commit', groupId, memberId, memberEpoch, offsets };
+  }
 }
 
-function copiedBytes({ outcomes = [] }: PartitionCommit): number {
-  return outcomes.reduce((sum, { copy }) => sum + (copy?.batch.length ?? 0), 0);
+function refusedCommit(refusal: Refusal): TransactionalAnswer {
+  return { errors: [], refusal, next: null };
 }
 
-function keepsEvent(kind: EventOutcome['kind']): boolean {
-  return kind === 'dead-lettered' || kind === 'held';
-}
-
-function withinLimits(outcome: EventOutcome): EventOutcome {
-  const { note, error, reason, idempotencyId } = outcome;
-  return {
-    ...outcome,
-    note: cut(note, MAX_NOTE_BYTES),
-    error: cut(error, MAX_ERROR_BYTES),
-    reason: cut(reason, MAX_REASON_BYTES),
-    idempotencyId: hashedId(idempotencyId),
-  };
-}
-
-/** At the end of a character. */
-function cut(text: string, maxBytes: number): string {
-  if (text.length * 3 <= maxBytes) return text;
-  const bytes = TEXT.encode(text);
-  if (bytes.length <= maxBytes) return text;
-  let end = maxBytes;
-  while (end > 0 && ((bytes[end] as number) & 0xc0) === 0x80) end -= 1;
-  return FROM_TEXT.decode(bytes.subarray(0, end));
+function tooManyCopies(): Refusal {
+  const message = `the events that the commit has the broker keep have more than ${MAX_TRANSACTION_COPY_BYTES} bytes: conclude them in several transactions, or commit them without one`;
+  return refuse('TRANSACTION_TOO_LARGE', message);
 }

@@ -24,7 +24,7 @@ const MAX_PLAIN_BYTES = 256 * 1024;
 
 /**
  * @param offsets ascending
- * @returns by offset; those that are not stored any more are missing. A refusal when they cannot be read, RECORD_TOO_LARGE when
+ * @returns by offset; those that are not stored any more, or not committed, are missing. A refusal when they cannot be read, RECORD_TOO_LARGE when
  *   they are too large
  */
 export async function readEventCopies(
@@ -37,7 +37,7 @@ export async function readEventCopies(
   let bytes = 0;
   for (let index = 0; index < offsets.length;) {
     const from = offsets[index] as number;
-    const fetched = await readNow(shard, partition, from, FETCH_BYTES);
+    const fetched = await readNow(shard, partition, from, FETCH_BYTES, { view: 'committed' });
     if (isRefusal(fetched)) return fetched;
     if (fetched.refusal === null) {
       const nextOffset = Math.max(fetched.nextOffset, from + 1);

@@ -39,7 +39,7 @@ interface Search {
   restBytes: number;
 }
 
-/** Where the first event with that id is stored. */
+/** Where the first event with that id is stored; one whose transaction was aborted only when there is no other. */
 export async function findCloudEvent(
   { id, topic: name, toleranceMs }: CloudEventQuery,
   { shard, topics, codecs }: { shard: ShardClient; topics: TopicService; codecs: CompressionCodecs },
@@ -57,14 +57,19 @@ export async function findCloudEvent(
   const around = toleranceMs === 0 ? DEFAULT_TOLERANCE_MS : toleranceMs;
   const wanted =
     name === '' ? topics.list(false).filter((topic) => !isInternalTopicName(topic.name)) : [topics.find(name)];
-  const search = { id, fromMs: Math.max(0, atMs - around), toMs: atMs + around, restBytes: MAX_SEARCHED_BYTES };
+  const search: Search = { id, fromMs: Math.max(0, atMs - around), toMs: atMs + around, restBytes: MAX_SEARCHED_BYTES };
+  let aborted: { topic: TopicMetadata; partition: number; offset: number } | null = null;
   for (const topic of wanted.slice(0, MAX_SEARCHED_TOPICS)) {
     if (isRefusal(topic)) return topic;
     for (let partition = 0; partition < topic.partitionCount && search.restBytes > 0; partition++) {
-      const offset = await findInPartition(partitionKey(topic.id, partition), search, shard, codecs);
-      if (offset !== null) return { topic, partition, offset };
+      const found = await findInPartition(partitionKey(topic.id, partition), search, shard, codecs);
+      if (found === null) continue;
+      const place = { topic, partition, offset: found.offset };
+      if (!found.isAborted) return place;
+      aborted ??= place;
     }
   }
+  if (aborted !== null) return aborted;
   const unread = [
     ...(search.restBytes <= 0 ? [`more than ${MAX_SEARCHED_BYTES} bytes were stored in that time`] : []),
     ...(wanted.length > MAX_SEARCHED_TOPICS ? [`only ${MAX_SEARCHED_TOPICS} topics were looked at`] : []),
@@ -89,27 +94,39 @@ function timeOfUuidV7(id: string): number | null {
   return UUID_V7.test(lower) ? Number.parseInt(lower.slice(0, 8) + lower.slice(9, 13), 16) : null;
 }
 
+interface Found {
+  readonly offset: number;
+  readonly isAborted: boolean;
+}
+
 async function findInPartition(
   partition: PartitionKey,
   search: Search,
   shard: ShardClient,
   codecs: CompressionCodecs,
-): Promise<number | null> {
+): Promise<Found | null> {
   const position = { at: 'time', timestampMs: search.fromMs } as const;
   const start = await shard.submit({ type: 'find-offset', partition, position });
   if (isRefusal(start)) return null;
+  let aborted: Found | null = null;
   for (let offset = start.offset; search.restBytes > 0;) {
-    const fetched = await readNow(shard, partition, offset, FETCH_BYTES);
-    if (isRefusal(fetched) || fetched.refusal !== null || fetched.batches.length === 0) return null;
-    for (const batch of fetched.batches) {
-      if (readBatchHeader(batch).baseTimestampMs > search.toMs) return null;
+    const fetched = await readNow(shard, partition, offset, FETCH_BYTES, { tellsOutcomes: true });
+    if (isRefusal(fetched) || fetched.refusal !== null || fetched.batches.length === 0) return aborted;
+    for (const [index, batch] of fetched.batches.entries()) {
+      const { baseTimestampMs, isControl } = readBatchHeader(batch);
+      // Markers have the broker's time.
+      if (isControl) continue;
+      if (baseTimestampMs > search.toMs) return aborted;
       search.restBytes -= batch.length;
-      const found = findInBatch(batch, search.id, codecs);
-      if (found !== null) return found;
+      const at = findInBatch(batch, search.id, codecs);
+      if (at === null) continue;
+      const found = { offset: at, isAborted: fetched.outcomes?.[index] === 'aborted' };
+      if (!found.isAborted) return found;
+      aborted ??= found;
     }
     offset = fetched.nextOffset;
   }
-  return null;
+  return aborted;
 }
 
 function findInBatch(batch: Uint8Array, id: string, codecs: CompressionCodecs): number | null {

@@ -69,6 +69,11 @@ export class GatePass {
     return this.#takeSome(batch, end);
   }
 
+  /** There is nothing before `offset` that could be given. */
+  skipTo(offset: number): void {
+    this.next = Math.max(this.next, Math.min(offset, this.#gated.view.end));
+  }
+
   #takeSome(batch: Uint8Array, end: number): boolean {
     const { view } = this.#gated;
     const from = this.next;

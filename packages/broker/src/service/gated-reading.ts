@@ -163,9 +163,8 @@ export class GatedReading implements ReadingGate {
     const gated = this.#gated.get(partition);
     if (gated === undefined) return { batches, nextOffset };
     const pass = new GatePass(gated, offset, this.#options.codecs);
-    for (const batch of batches) {
-      if (!pass.take(batch)) break;
-    }
+    // What the fetch has left out behind them is passed over, too.
+    if (batches.every((batch) => pass.take(batch))) pass.skipTo(nextOffset);
     if (pass.stalled) gated.stalled = true;
     // The view ended there because it was long: what comes after it is to be asked for.
     if (gated.view.isCut === true && pass.next >= gated.view.end) this.#watchAgain();

@@ -21,7 +21,7 @@ export interface GroupOffset {
   readonly metadata: string;
   readonly highWatermark: number;
   readonly logStartOffset: number;
-  /** Records that the group has not finished. */
+  /** Records that the group has not finished; markers at the end are none. */
   readonly lag: number;
   /** Null when nobody holds it. */
   readonly memberId: string | null;
@@ -88,9 +88,9 @@ export class GroupService {
       if (isRefusal(topic) || at === undefined) return [];
       const offset = committed.get(key);
       const finished = offset?.finished ?? [];
-      const { highWatermark, logStartOffset } = at;
+      const { highWatermark, dataEndOffset, logStartOffset } = at;
       const beyond = finished.reduce((sum, [from, to]) => sum + to - from, 0);
-      const lag = Math.max(0, highWatermark - Math.max(offset?.offset ?? logStartOffset, logStartOffset) - beyond);
+      const lag = Math.max(0, dataEndOffset - Math.max(offset?.offset ?? logStartOffset, logStartOffset) - beyond);
       const known = { committedOffset: offset?.offset ?? null, finished, metadata: offset?.metadata ?? '' };
       return [
         {
@@ -133,7 +133,7 @@ export class GroupService {
     if (isRefusal(wanted)) return wanted;
     const changes: (OffsetChange & { key: PartitionKey })[] = [];
     for (const { key, topic, partition } of wanted) {
-      const found = await this.#shard.submit({ type: 'find-offset', partition: key, position: to });
+      const found = await this.#shard.submit({ type: 'find-offset', partition: key, position: to, isStable: true });
       if (isRefusal(found)) return found;
       changes.push({ key, topic, partition, from: committed.get(key) ?? null, to: found.offset });
     }

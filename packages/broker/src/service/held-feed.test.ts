@@ -16,6 +16,7 @@ import { finished, turns } from '../runtime/settling.ts';
 import { GROUP_LOG, sampleTopic, ShardScenario } from '../runtime/shard-scenario.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { MAX_COPYING_BYTES, MemberCommits } from './commit-outcomes.ts';
+import { countedProducerIds } from './counted-producer-ids.ts';
 import { ConnectedMembers } from './connected-members.ts';
 import type { ShardClient } from '../runtime/commands.ts';
 import { HeldFeed, MAX_GIVEN_BYTES, MAX_GIVEN_EVENTS } from './held-feed.ts';
@@ -74,6 +75,7 @@ class Member {
       room: () => null,
       members,
       copying: new ByteBudget(MAX_COPYING_BYTES),
+      producerIds: countedProducerIds(),
       defaultMaxPollIntervalMs: 60_000,
       emit: (event) => this.#heard(event),
     });
@@ -292,6 +294,7 @@ it('more outcomes than a commit may have are refused before an event is read for
     shard: { submit } as unknown as ShardClient,
     codecs: nodeCompressionCodecs,
     copying: new ByteBudget(MAX_COPYING_BYTES),
+    producerIds: countedProducerIds(),
     groupId: 'payment',
     memberId: 'a',
     isGiven: () => false,
@@ -317,6 +320,7 @@ it('what one broker copies takes no room from another one of the same process', 
         shard: { submit },
         codecs: nodeCompressionCodecs,
         copying,
+        producerIds: countedProducerIds(),
         groupId: 'payment',
         memberId: String(member),
         isGiven: () => false,

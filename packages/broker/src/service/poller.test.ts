@@ -30,7 +30,7 @@ class HandShard implements ShardClient {
   /** Answers the oldest fetch with one batch up to `nextOffset` from each of these. */
   answer(nextOffsets: readonly (readonly [PartitionKey, number])[], refusal: Refusal | null = null): void {
     const batches = refusal === null ? [new Uint8Array(100)] : [];
-    const rest = { batches, highWatermark: 100, logStartOffset: 0, refusal };
+    const rest = { batches, highWatermark: 100, lastStableOffset: 100, logStartOffset: 0, refusal };
     const partitions = nextOffsets.map(([partition, nextOffset]) => ({ partition, nextOffset, ...rest }));
     this.fetches.shift()?.answer({ partitions });
   }

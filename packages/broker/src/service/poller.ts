@@ -114,6 +114,8 @@ export interface PollerOptions {
   readonly shard: ShardClient;
   readonly clock: Clock;
   readonly timers: Timers;
+  /** Reads what may yet be aborted, too, and markers; else only what is committed, up to the first open transaction. */
+  readonly uncommitted?: boolean | undefined;
   /** Where to go on when a position is outside the log; null: nowhere, the partition fails with OFFSET_OUT_OF_RANGE. */
   readonly start: OffsetPosition | null;
   readonly emit: (event: PollerEvent) => void;
@@ -314,6 +316,10 @@ export class Poller {
     }
   }
 
+  get #isCommitted(): boolean {
+    return this.#options.uncommitted !== true;
+  }
+
   #isOver({ deadlineMs }: Poll): boolean {
     return this.#closed || this.#interrupted || this.#options.clock.monotonicMs() >= deadlineMs;
   }
@@ -337,6 +343,7 @@ export class Poller {
         minBytes: 1,
         maxBytes: poll.maxBytes,
         maxWaitMs,
+        view: this.#isCommitted ? 'committed' : 'all',
       })
       .finally(() => {
         this.#fetchId = null;
@@ -395,7 +402,12 @@ export class Poller {
     const { start, shard } = this.#options;
     if (refusal.code === 'OFFSET_OUT_OF_RANGE' && start !== null) {
       const { generation, offset: from } = position;
-      const found = await shard.submit({ type: 'find-offset', partition, position: start });
+      const found = await shard.submit({
+        type: 'find-offset',
+        partition,
+        position: start,
+        isStable: this.#isCommitted,
+      });
       if (this.#positions.get(partition)?.generation !== generation) return;
       if (isRefusal(found)) return this.#unreadable(partition, position, found);
       position.offset = found.offset;

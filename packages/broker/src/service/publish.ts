@@ -9,8 +9,10 @@ import {
   type RecordInput,
 } from '@naru/protocol/batch';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
+import type { TransactionRef } from '../core/transaction/commands.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
 import type { TopicService } from './topics.ts';
+import { transactionalSequences, type Producing } from './transactional-sequences.ts';
 
 export const MAX_RECORDS_PER_PUBLISH = 1_000;
 
@@ -44,12 +46,19 @@ export class PublishService {
   readonly #options: PublishServiceOptions;
   /** Where the records without a key of the next call go. */
   #sticky = 0;
+  /** Transactional ids of calls that are under way. */
+  readonly #inTransactions = new Set<string>();
 
   constructor(options: PublishServiceOptions) {
     this.#options = options;
   }
 
-  async publish(topicName: string, records: readonly PlainRecord[]): Promise<PlainResult[] | Refusal> {
+  /** @param transaction that the records are part of; null: of none */
+  async publish(
+    topicName: string,
+    records: readonly PlainRecord[],
+    transaction: TransactionRef | null = null,
+  ): Promise<PlainResult[] | Refusal> {
     const topic = this.#options.topics.find(topicName);
     if (isRefusal(topic)) return topic;
     if (records.length === 0 || records.length > MAX_RECORDS_PER_PUBLISH) {
@@ -60,12 +69,55 @@ export class PublishService {
     }
     const results = Array.from<PlainResult>({ length: records.length });
     const batches = this.#place(topic, records, results);
+    if (transaction === null) await this.#storeAll(topic, batches, results, () => ({}));
+    else return this.#publishIn(transaction, topic, batches, results);
+    return results;
+  }
+
+  async #publishIn(
+    transaction: TransactionRef,
+    topic: TopicMetadata,
+    batches: ReadonlyMap<number, Placed[]>,
+    results: PlainResult[],
+  ): Promise<PlainResult[] | Refusal> {
+    const { transactionalId } = transaction;
+    if (this.#inTransactions.has(transactionalId)) {
+      // Both would take the same sequences.
+      const message = `another call publishes in the transaction of ${JSON.stringify(transactionalId)}: wait for its answer`;
+      return refuse('INVALID_TXN_STATE', message);
+    }
+    this.#inTransactions.add(transactionalId);
+    try {
+      const producing = await transactionalSequences(this.#options.shard, transaction, topic.id, [...batches.keys()]);
+      if (isRefusal(producing)) {
+        for (const { index } of [...batches.values()].flat()) results[index] = producing;
+      } else {
+        await this.#storeAll(topic, batches, results, producing);
+      }
+      return results;
+    } finally {
+      this.#inTransactions.delete(transactionalId);
+    }
+  }
+
+  /** @param producing who writes the next batch of a partition, of so many records */
+  async #storeAll(
+    topic: TopicMetadata,
+    batches: ReadonlyMap<number, Placed[]>,
+    results: PlainResult[],
+    producing: Producing,
+  ): Promise<void> {
     await Promise.all(
       [...batches].flatMap(([partition, placed]) =>
-        splitBySize(placed, this.#options.maxBatchBytes).map((part) => this.#store(topic, partition, part, results)),
+        splitBySize(placed, this.#options.maxBatchBytes).map((part) => {
+          const batch = encodeBatch(
+            part.map(({ record }) => record),
+            producing(partition, part.length),
+          );
+          return this.#store(topic, partition, part, batch, results);
+        }),
       ),
     );
-    return results;
   }
 
   #place(topic: TopicMetadata, records: readonly PlainRecord[], results: PlainResult[]): Map<number, Placed[]> {
@@ -110,9 +162,9 @@ export class PublishService {
     topic: TopicMetadata,
     partition: number,
     placed: readonly Placed[],
+    batch: Uint8Array,
     results: PlainResult[],
   ): Promise<void> {
-    const batch = encodeBatch(placed.map(({ record }) => record));
     let reply;
     try {
       reply = await this.#options.shard.submit({ type: 'append', partition: partitionKey(topic.id, partition), batch });

@@ -1,7 +1,7 @@
 /** Reads what is stored at one place of a partition, without waiting for more. */
 import type { PartitionKey } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
-import { isRefusal, type FetchedPartition, type ShardClient } from '../runtime/commands.ts';
+import { isRefusal, type FetchCommand, type FetchedPartition, type ShardClient } from '../runtime/commands.ts';
 import { newFetchId } from './long-poll.ts';
 
 /**
@@ -13,6 +13,7 @@ export async function readNow(
   partition: PartitionKey,
   offset: number,
   maxBytes: number,
+  options: Pick<FetchCommand, 'view' | 'tellsOutcomes'> = {},
 ): Promise<FetchedPartition | Refusal> {
   const reply = await shard.submit({
     type: 'fetch',
@@ -22,6 +23,7 @@ export async function readNow(
     maxBytes,
     maxWaitMs: 0,
     everyPartition: true,
+    ...options,
   });
   if (isRefusal(reply)) return reply;
   return reply.partitions[0] ?? refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${partition}`);

@@ -3,6 +3,7 @@ import type { PartitionKey } from '@naru/base';
 import type { NaruError, Refusal } from '@naru/protocol';
 import type { ClaimResult, EventOutcome, OffsetRange } from '../core/group/index.ts';
 import type { SettlementRefusal } from '../core/queue/queue-commands.ts';
+import type { TransactionRef } from '../core/transaction/commands.ts';
 import type { OffsetPosition } from '../runtime/commands.ts';
 import type { LateEvents } from './gated-reading.ts';
 import type { PollerEvent } from './poller.ts';
@@ -20,6 +21,8 @@ export interface JoinRequest {
   readonly maxPollIntervalMs: number;
   /** Where to begin without a committed offset; null refuses with NO_OFFSET. */
   readonly start: OffsetPosition | null;
+  /** Of a reader without a group: events of open and aborted transactions are given, too. Default false. */
+  readonly uncommitted?: boolean | undefined;
   /** What a member that goes on holds, with the offset that it reads next. */
   readonly owned: readonly { readonly partition: PartitionKey; readonly nextOffset: number }[];
 }
@@ -54,6 +57,16 @@ export interface CommitOutcome {
   readonly refusal: Refusal;
 }
 
+/** To a commit that is to commit a transaction, too: both or neither. */
+export interface TransactionalAnswer {
+  /** Partitions for whose sake it was not done. */
+  readonly errors: readonly CommitOutcome[];
+  /** Why it was not done, where that is not for a partition's sake. */
+  readonly refusal: Refusal | null;
+  /** Of the producer's next transaction; null when it was not done. */
+  readonly next: TransactionRef | null;
+}
+
 /** An event that was held, and is the subscriber's until it tells what became of it. */
 export interface GivenHeldEvent {
   readonly offset: number;
@@ -82,7 +95,13 @@ export type SessionEvent =
       readonly partitions: readonly PartitionKey[];
       readonly lost: boolean;
     }
-  | { readonly type: 'committed'; readonly commitId: number; readonly errors: readonly CommitOutcome[] }
+  | {
+      readonly type: 'committed';
+      readonly commitId: number;
+      readonly errors: readonly CommitOutcome[];
+      /** Of a commit that is part of a transaction. */
+      readonly transaction?: Omit<TransactionalAnswer, 'errors'> | undefined;
+    }
   | { readonly type: 'held'; readonly partition: PartitionKey; readonly events: readonly GivenHeldEvent[] }
   | {
       readonly type: 'blocked-keys';

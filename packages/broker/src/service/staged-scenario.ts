@@ -13,11 +13,12 @@ import type { EventOutcome } from '../core/group/index.ts';
 import { TopicRegistry, type TopicMetadata } from '../core/registry/topic-registry.ts';
 import type { LogStore } from '../log/log-store.ts';
 import type { ShardClient } from '../runtime/commands.ts';
-import { HELD_LOG_TOPIC } from '../runtime/internal-topics.ts';
+import { HELD_LOG_TOPIC, TRANSACTION_LOG_TOPIC } from '../runtime/internal-topics.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
 import { GROUP_LOG, keyOf, sampleTopic, ShardScenario } from '../runtime/shard-scenario.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { MAX_COPYING_BYTES } from './commit-outcomes.ts';
+import { countedProducerIds } from './counted-producer-ids.ts';
 import { ConnectedMembers } from './connected-members.ts';
 import type { AssignedPartition, JoinRequest, SessionEvent } from './session-events.ts';
 import { SubscriberSession, type SubscriberSessionOptions } from './subscriber-session.ts';
@@ -25,6 +26,7 @@ import { UnarySession } from './unary-session.ts';
 
 const TEXT = new TextEncoder();
 const HELD_LOG = sampleTopic(HELD_LOG_TOPIC, GROUP_LOG.partitionCount);
+const TRANSACTION_LOG = sampleTopic(TRANSACTION_LOG_TOPIC, 8);
 
 export interface StagedOptions {
   readonly store: LogStore;
@@ -41,6 +43,7 @@ export class StagedScenario {
   readonly shard: ShardScenario;
   readonly members = new ConnectedMembers<SubscriberSession>();
   readonly #copying = new ByteBudget(MAX_COPYING_BYTES);
+  readonly #producerIds = countedProducerIds();
   readonly #registry = new TopicRegistry();
   readonly #listeners = new Set<() => void>();
   readonly #time: Clock & Timers;
@@ -62,7 +65,7 @@ export class StagedScenario {
       time,
       leaderEpoch,
       through,
-      topics: [GROUP_LOG, HELD_LOG, topic],
+      topics: [GROUP_LOG, HELD_LOG, TRANSACTION_LOG, topic],
     });
     return new StagedScenario(shard, topic, time);
   }
@@ -142,6 +145,7 @@ export class StagedScenario {
       room: () => null,
       members: this.members,
       copying: this.#copying,
+      producerIds: this.#producerIds,
       codecs: nodeCompressionCodecs,
       defaultMaxPollIntervalMs: 24 * 3_600_000,
     };

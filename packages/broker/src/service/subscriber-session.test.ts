@@ -8,6 +8,7 @@ import type { Command, ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { MAX_COPYING_BYTES } from './commit-outcomes.ts';
+import { countedProducerIds } from './counted-producer-ids.ts';
 import { ConnectedMembers } from './connected-members.ts';
 import type { JoinRequest, SessionEvent } from './session-events.ts';
 import { SubscriberSession } from './subscriber-session.ts';
@@ -56,6 +57,7 @@ function create(request: JoinRequest, members = new ConnectedMembers<SubscriberS
     room: () => null,
     members,
     copying: new ByteBudget(MAX_COPYING_BYTES),
+    producerIds: countedProducerIds(),
     codecs: nodeCompressionCodecs,
     defaultMaxPollIntervalMs: 60_000,
   });

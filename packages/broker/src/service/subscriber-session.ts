@@ -6,25 +6,26 @@
  *
  * Invariants: a partition is read only between `assigned` and `revoked` or `released`; after `ended` nothing is said.
  */
-import { partitionKey, type Clock, type PartitionKey, type Timers } from '@naru/base';
+import { partitionKey, splitPartitionKey, type Clock, type PartitionKey, type Timers } from '@naru/base';
 import { checkGroupId, isNaruError, NaruError, refuse } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import type { GroupCommand, GroupReplies, MemberView } from '../core/group/index.ts';
 import type { PartitionSettlement } from '../core/queue/queue-commands.ts';
+import type { TransactionRef } from '../core/transaction/commands.ts';
 import { isRefusal, type GroupCommandEnvelope, type OffsetPosition, type ShardClient } from '../runtime/commands.ts';
 import type { AcquiredPartition } from '../runtime/queue-commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
-import { assignedPartitions } from './assigned-partitions.ts';
 import { claimIds } from './claims.ts';
 import { MemberCommits, type MemberCommitsOptions } from './commit-outcomes.ts';
 import type { ConnectedMembers } from './connected-members.ts';
 import type { GatedReading, LateEvents, WithheldStatus } from './gated-reading.ts';
-import { HeldFeed, MAX_TOLD_KEYS, type BlockedKeys } from './held-feed.ts';
+import { HeldFeed } from './held-feed.ts';
 import { MAX_POLL_WAIT_MS, Poller, type PollerEvent } from './poller.ts';
 import { settleRecords } from './queue-settlements.ts';
 import { SessionQueues } from './session-queues.ts';
-import type { AssignedPartition, JoinRequest, PartitionCommit, SessionEvent } from './session-events.ts';
+import type { CommitOutcome, JoinRequest, PartitionCommit, SessionEvent } from './session-events.ts';
 import { isGated, sessionGates } from './session-gates.ts';
+import { SessionPartitions } from './session-partitions.ts';
 
 /** Of one subscription. */
 const MAX_TOPICS = 1_000;
@@ -46,6 +47,8 @@ export interface SubscriberSessionOptions {
   readonly members: ConnectedMembers<SubscriberSession>;
   /** Shared by all sessions of the broker. */
   readonly copying: MemberCommitsOptions['copying'];
+  /** Shared by all sessions of the broker. */
+  readonly producerIds: MemberCommitsOptions['producerIds'];
   /** Of members that do not say; what the group machine takes too. */
   readonly defaultMaxPollIntervalMs: number;
 }
@@ -65,10 +68,9 @@ export class SubscriberSession {
   readonly #commits: MemberCommits;
   /** Null for a reader. */
   readonly #queues: SessionQueues | null;
+  readonly #partitions: SessionPartitions;
   /** What the subscriber was last told. */
   #view: MemberView = NOTHING;
-  /** Partitions that it was asked to give up. */
-  readonly #revoking = new Set<PartitionKey>();
   #watchId: number | null = null;
   #stopListening: (() => void) | null = null;
   /** A reader's changes of topics, one after the other. */
@@ -113,9 +115,21 @@ export class SubscriberSession {
     this.#poller = new Poller({
       ...options,
       start: request.start,
+      uncommitted: request.uncommitted,
       gate: this.#gates ?? undefined,
       queues: this.#queues ?? undefined,
       emit: (event) => this.#polled(event),
+      fail,
+    });
+    this.#partitions = new SessionPartitions({
+      ...options,
+      request,
+      poller: this.#poller,
+      held: this.#held,
+      gates: this.#gates,
+      commits: this.#commits,
+      emit,
+      release: (partitions) => this.released(partitions),
       fail,
     });
   }
@@ -177,23 +191,41 @@ export class SubscriberSession {
   }
 
   async seek(partition: PartitionKey, position: OffsetPosition): Promise<void> {
-    const found = await this.#options.shard.submit({ type: 'find-offset', partition, position });
+    const isStable = this.#request.uncommitted !== true;
+    const found = await this.#options.shard.submit({ type: 'find-offset', partition, position, isStable });
     if (isRefusal(found)) throw NaruError.from(found);
     // It may have been taken away meanwhile, of which the subscriber was told.
     if (this.#poller.has(partition)) this.#poller.place(partition, found.offset);
   }
 
-  async commit(commitId: number, commits: readonly PartitionCommit[]): Promise<void> {
+  /** @param transaction is committed with it, all or nothing; null: the commit is part of none */
+  async commit(
+    commitId: number,
+    commits: readonly PartitionCommit[],
+    transaction: TransactionRef | null = null,
+  ): Promise<void> {
     const { groupId } = this.#request;
     if (groupId === '') {
       const refusal = refuse('INVALID_REQUEST', 'a reader without a group cannot commit');
-      this.#emit({ type: 'committed', commitId, errors: commits.map(({ partition }) => ({ partition, refusal })) });
+      const errors = commits.map(({ partition }) => ({ partition, refusal }));
+      const whole = transaction === null ? {} : { transaction: { refusal, next: null } };
+      this.#emit({ type: 'committed', commitId, errors, ...whole });
       return;
     }
     if (this.#ended) return;
     this.#touch('progress');
-    const errors = await this.#commits.commit(this.#view.memberEpoch, commits);
-    this.#emit({ type: 'committed', commitId, errors });
+    const { memberEpoch } = this.#view;
+    if (transaction === null) {
+      const errors = await this.#commits.commit(memberEpoch, commits);
+      this.#emit({ type: 'committed', commitId, errors });
+      return;
+    }
+    const settled = settledTopics(commits, this.#options.follower);
+    const { errors, ...whole } =
+      settled.length > 0
+        ? { errors: settled, refusal: null, next: null }
+        : await this.#commits.commitWith(memberEpoch, commits, transaction);
+    this.#emit({ type: 'committed', commitId, errors, transaction: whole });
   }
 
   /** What became of records of parallel topics that the subscriber was given. */
@@ -225,11 +257,7 @@ export class SubscriberSession {
     // What it committed before is still fenced by what it holds.
     const { memberEpoch } = this.#view;
     await this.#commits.settled()?.catch(() => {});
-    for (const partition of partitions) {
-      if (!this.#revoking.delete(partition)) continue;
-      this.#poller.remove(partition);
-      this.#held?.remove(partition);
-    }
+    this.#partitions.released(partitions);
     const { groupId, memberId } = this.#request;
     await this.#group({ type: 'heartbeat', groupId, memberId, memberEpoch, owned: null, released: partitions });
   }
@@ -264,9 +292,11 @@ export class SubscriberSession {
   }
 
   #check(): void {
-    const { groupId, topics } = this.#request;
+    const { groupId, topics, uncommitted } = this.#request;
     const groupRefusal = groupId === '' ? null : checkGroupId(groupId);
     if (groupRefusal !== null) throw NaruError.from(groupRefusal);
+    if (uncommitted === true && groupId !== '')
+      throw new NaruError('INVALID_REQUEST', 'only a reader without a group may read uncommitted events');
     if (topics.length === 0 || topics.length > MAX_TOPICS) {
       throw new NaruError('INVALID_REQUEST', `a subscription has 1 to ${MAX_TOPICS} topics, not ${topics.length}`);
     }
@@ -297,7 +327,7 @@ export class SubscriberSession {
   }
 
   async #openMember(): Promise<void> {
-    const { start: _start, owned, ...member } = this.#request;
+    const { start: _start, uncommitted: _uncommitted, owned, ...member } = this.#request;
     const reply = await this.#group({
       type: 'join',
       ...member,
@@ -371,48 +401,9 @@ export class SubscriberSession {
     }
   }
 
-  /** Tells the subscriber the difference between what it knows and `view`. */
   async #apply(view: MemberView): Promise<void> {
     this.#view = view;
-    const { memberEpoch } = view;
-    const assigned = new Set(view.assigned);
-    const revoking = new Set(view.revoking);
-    const lost: PartitionKey[] = [];
-    const revoked: PartitionKey[] = [];
-    for (const partition of this.#poller.partitions()) {
-      if (assigned.has(partition)) continue;
-      this.#poller.remove(partition);
-      if (revoking.has(partition)) revoked.push(partition);
-      else lost.push(partition);
-    }
-    for (const partition of revoked) this.#held?.leave(partition);
-    for (const partition of this.#revoking) {
-      if (revoking.has(partition)) continue;
-      this.#revoking.delete(partition);
-      if (!assigned.has(partition)) lost.push(partition);
-    }
-    for (const partition of revoked) this.#revoking.add(partition);
-    for (const partition of lost) this.#held?.remove(partition);
-    if (lost.length > 0) this.#emit({ type: 'revoked', memberEpoch, partitions: lost, lost: true });
-    if (revoked.length > 0) this.#emit({ type: 'revoked', memberEpoch, partitions: revoked, lost: false });
-    const added = view.assigned.filter((partition) => !this.#poller.has(partition));
-    if (added.length > 0) await this.#assign(memberEpoch, added);
-  }
-
-  async #assign(memberEpoch: number, added: readonly PartitionKey[]): Promise<void> {
-    const { groupId } = this.#request;
-    const partitions = await assignedPartitions({ ...this.#options, request: this.#request }, added);
-    const blocked = await this.#held?.blockedKeys(added);
-    if (this.#ended) return;
-    // Told first, so that no record comes before its assignment.
-    this.#emit({ type: 'assigned', memberEpoch, partitions: partitions.map((told) => withKeys(told, blocked)) });
-    for (const { partition, position, finished, committedOffset } of partitions) {
-      if (committedOffset === null) this.#commits.noteBegan(partition, position);
-      this.#held?.add(partition, blocked?.get(partition));
-      this.#gates?.noteFinished(partition, finished);
-      if (isGated(partition, groupId, this.#options.follower)) this.#gates?.add(partition);
-      this.#poller.place(partition, position);
-    }
+    await this.#partitions.apply(view);
   }
 
   async #group<C extends GroupCommand>(command: C): Promise<GroupReplies[C['type']]> {
@@ -450,6 +441,7 @@ export class SubscriberSession {
   #close(): void {
     this.#stopWatching();
     this.#stopListening?.();
+    this.#partitions.close();
     this.#poller.close();
     this.#commits.close();
     this.#queues?.close();
@@ -482,7 +474,12 @@ export class SubscriberSession {
   }
 }
 
-function withKeys(assigned: AssignedPartition, blocked: ReadonlyMap<PartitionKey, BlockedKeys> | undefined) {
-  const { keys = [] } = blocked?.get(assigned.partition) ?? {};
-  return keys.length === 0 ? assigned : { ...assigned, blockedKeys: keys.slice(0, MAX_TOLD_KEYS) };
+/** Partitions of parallel topics, which are not committed: their records are settled one by one, in no transaction. */
+function settledTopics(commits: readonly PartitionCommit[], { registry }: MetadataFollower): CommitOutcome[] {
+  return commits.flatMap(({ partition }) => {
+    const topic = registry.byId(splitPartitionKey(partition).topicId);
+    if (topic?.type !== 'parallel') return [];
+    const message = `topic ${JSON.stringify(topic.name)} is parallel: its records are settled one by one, which cannot be part of a transaction`;
+    return [{ partition, refusal: refuse('INVALID_REQUEST', message) }];
+  });
 }

@@ -10,6 +10,7 @@ import type { BatchRecord, CompressionCodecs } from '@naru/protocol/batch';
 import type { EventProgress } from '../core/group/event-progress.ts';
 import { parseTopicGroups, type TopicGroup } from '../core/registry/topic-groups.ts';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
+import type { TransactionOutcome } from '../core/partition/transaction-index.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
 import { findCloudEvent, headerText, type CloudEventQuery } from './find-cloud-event.ts';
 import { groupTrace, type GroupTrace } from './group-trace.ts';
@@ -38,6 +39,9 @@ export interface TraceReport {
   readonly record: BatchRecord | null;
   /** Not stored any more. */
   readonly gone: boolean;
+  /** What became of the transaction that it is part of; null when it is part of none, or that is not known. */
+  readonly transaction: TransactionOutcome | null;
+  /** None where it was aborted: no group gets it. */
   readonly groups: readonly GroupTrace[];
   /** What could not be looked at; empty when everything was. */
   readonly remark: string;
@@ -68,10 +72,14 @@ export class TraceService {
     if (isRefusal(place)) return place;
     const { topic, partition, offset } = place;
     const key = partitionKey(topic.id, partition);
-    const record = await readEvent(this.#options.shard, this.#options.codecs, key, offset);
-    const isDamaged = record !== null && isRefusal(record) && record.code === 'DATA_CORRUPT';
-    if (record !== null && isRefusal(record) && !isDamaged) return record;
-    const event = record === null || isRefusal(record) ? null : record;
+    const stored = await readEvent(this.#options.shard, this.#options.codecs, key, offset);
+    const isDamaged = stored !== null && isRefusal(stored) && stored.code === 'DATA_CORRUPT';
+    if (stored !== null && isRefusal(stored) && !isDamaged) return stored;
+    const { record: event, transaction } =
+      stored === null || isRefusal(stored) ? { record: null, transaction: null } : stored;
+    const requestId = encodeRequestId(topic.id, partition, offset);
+    const found = { requestId, place, record: event, gone: stored === null, transaction };
+    if (transaction === 'aborted') return { ...found, groups: [], remark: '' };
     const eventKey = event === null ? null : event.key === null ? '' : keyId(event.key);
     const progress = await this.#progress(place, eventKey, groups);
     if (isRefusal(progress)) return progress;
@@ -83,8 +91,7 @@ export class TraceService {
       if (history?.complete === false) remarks.push(`the ledger has more of group ${one.groupId} than was read`);
       traces.push(this.#groupTrace(place, one, progress.all, history?.steps ?? []));
     }
-    const requestId = encodeRequestId(topic.id, partition, offset);
-    return { requestId, place, record: event, gone: record === null, groups: traces, remark: remarks.join('; ') };
+    return { ...found, groups: traces, remark: remarks.join('; ') };
   }
 
   /** As a trace has it, without what only the ledger knows. */

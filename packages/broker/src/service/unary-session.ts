@@ -12,6 +12,7 @@ import type { PartitionKey, TimerHandle } from '@naru/base';
 import { isNaruError, NaruError, type Refusal } from '@naru/protocol';
 import type { CompressionCodecs } from '@naru/protocol/batch';
 import type { PartitionSettlement, SettlementRefusal } from '../core/queue/queue-commands.ts';
+import type { TransactionRef } from '../core/transaction/commands.ts';
 import type { AcquiredPartition } from '../runtime/queue-commands.ts';
 import { AcquiredRecords } from './acquired-records.ts';
 import type { LateEvents } from './gated-reading.ts';
@@ -21,6 +22,7 @@ import type { PolledPartition } from './poller.ts';
 import { PollNews } from './poll-news.ts';
 import type { CommitAnswer, PollAnswer, PollRequest } from './unary-calls.ts';
 import type { AssignedPartition, JoinRequest, PartitionCommit, SessionEvent } from './session-events.ts';
+import { UnaryCommits } from './unary-commits.ts';
 import { UnaryHeld } from './unary-held.ts';
 import { SubscriberSession, type SubscriberSessionOptions } from './subscriber-session.ts';
 
@@ -58,9 +60,9 @@ export class UnarySession {
   #waiter: Waiter | null = null;
   /** Whether records were asked for and have not come. */
   #isReading = false;
-  readonly #commits = new Map<number, (failed: CommitAnswer['failed']) => void>();
+  readonly #commits: UnaryCommits;
   readonly #settlements = new Map<number, (refused: readonly SettlementRefusal[]) => void>();
-  #nextCommitId = 1;
+  #nextSettleId = 1;
   #sessionTimeoutMs = 0;
   /** Of a reader without a group, for which no coordinator looks. */
   #idle: TimerHandle | null = null;
@@ -76,6 +78,12 @@ export class UnarySession {
       ...options,
       emit: (event) => this.#heard(event),
       room: () => null,
+    });
+    this.#commits = new UnaryCommits({
+      session: this.#session,
+      held: this.#held,
+      keys: this.#keys,
+      overError: () => this.#overError(),
     });
   }
 
@@ -148,36 +156,25 @@ export class UnarySession {
   /**
    * Commits everything that was given up to an answer.
    *
+   * @param transaction is committed with it, all or nothing; null: the commit is part of none
    * @throws NaruError why the session is over, or why nothing at all was committed; INVALID_REQUEST for an answer that is
    *   neither the last one nor the one before
    */
-  commitGiven(pollId: number): Promise<CommitAnswer> {
+  async commitGiven(pollId: number, transaction: TransactionRef | null = null): Promise<CommitAnswer> {
     this.#sign();
     if (pollId !== this.#lastId && pollId !== this.#confirmedId) throw unknownAnswer(pollId, this.#lastId);
     const which = pollId === this.#lastId ? 'last' : 'confirmed';
-    return this.#commit(this.#keys.complete(this.#held.commits(which), which));
+    return this.#commit(this.#keys.complete(this.#held.commits(which), which), transaction);
   }
 
   /** @throws NaruError why the session is over, or why nothing at all was committed */
-  commit(commits: readonly PartitionCommit[]): Promise<CommitAnswer> {
-    return this.#commit(this.#keys.complete(commits, null));
+  async commit(commits: readonly PartitionCommit[], transaction: TransactionRef | null = null): Promise<CommitAnswer> {
+    return this.#commit(this.#keys.complete(commits, null), transaction);
   }
 
-  async #commit(commits: readonly PartitionCommit[]): Promise<CommitAnswer> {
+  #commit(commits: readonly PartitionCommit[], transaction: TransactionRef | null): Promise<CommitAnswer> {
     this.#sign();
-    if (commits.length === 0) return { committed: [], failed: [] };
-    const commitId = this.#nextCommitId++;
-    let failed: CommitAnswer['failed'] | null = null;
-    this.#commits.set(commitId, (refused) => {
-      failed = refused;
-    });
-    try {
-      await this.#session.commit(commitId, commits);
-    } finally {
-      this.#commits.delete(commitId);
-    }
-    if (failed === null) throw this.#overError();
-    return this.#committed(commits, failed);
+    return this.#commits.commit(commits, transaction);
   }
 
   /**
@@ -188,7 +185,7 @@ export class UnarySession {
    */
   async settle(partitions: readonly PartitionSettlement[]): Promise<readonly SettlementRefusal[]> {
     this.#sign();
-    const settleId = this.#nextCommitId++;
+    const settleId = this.#nextSettleId++;
     let refused: readonly SettlementRefusal[] | null = null;
     this.#settlements.set(settleId, (answer) => {
       refused = answer;
@@ -270,7 +267,7 @@ export class UnarySession {
         this.#failed(event.partition, event.refusal);
         break;
       case 'committed':
-        this.#commits.get(event.commitId)?.(event.errors);
+        this.#commits.heard(event);
         return;
       case 'settled':
         this.#settlements.get(event.settleId)?.(event.refused);
@@ -410,7 +407,7 @@ export class UnarySession {
     const commits = this.#isHolding ? [] : this.#keys.holding();
     if (commits.length === 0) return;
     this.#isHolding = true;
-    this.#commit(commits)
+    this.#commit(commits, null)
       .then(() => commits.forEach(({ partition }) => this.#readOn(partition)))
       // Why the session is over, or that nothing more is held.
       .catch(() => {})
@@ -456,18 +453,6 @@ export class UnarySession {
     this.#waiter = null;
     waiter.stop();
     waiter.reject(new NaruError('ABORTED', 'the call was given up'));
-  }
-
-  #committed(commits: readonly PartitionCommit[], failed: CommitAnswer['failed']): CommitAnswer {
-    const [first] = failed;
-    if (first !== undefined && failed.length === commits.length) throw NaruError.from(first.refusal);
-    const refused = new Set(failed.map(({ partition }) => partition));
-    const committed = commits.filter(({ partition }) => !refused.has(partition));
-    for (const commit of committed) {
-      this.#keys.committed(commit);
-      if (commit.onlyForward !== true) this.#held.noteCommitted(commit);
-    }
-    return { committed: committed.filter(({ onlyForward }) => onlyForward !== true), failed };
   }
 
   #end(error: unknown): void {

@@ -7,6 +7,7 @@ import type { ShardClient } from '../runtime/commands.ts';
 import type { MetadataFollower } from '../runtime/metadata-follower.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { MAX_COPYING_BYTES } from './commit-outcomes.ts';
+import { countedProducerIds } from './counted-producer-ids.ts';
 import { ConnectedMembers } from './connected-members.ts';
 import type { JoinRequest } from './session-events.ts';
 import type { SubscriberSession } from './subscriber-session.ts';
@@ -53,6 +54,7 @@ beforeEach(() => {
     timers: clock,
     members: new ConnectedMembers<SubscriberSession>(),
     copying: new ByteBudget(MAX_COPYING_BYTES),
+    producerIds: countedProducerIds(),
     defaultMaxPollIntervalMs: 60_000,
     random: new SeededRandom(1),
     codecs: { compress: (_type, data) => data, decompress: (_type, data) => data },

@@ -9,6 +9,7 @@ import {
   type EncodeBatchOptions,
 } from '@naru/protocol/batch';
 import { compactableRecords, makeRewriter, type RewriterOptions } from './batch-rewriter.ts';
+import { AbortedRecords } from '../partition/transaction-index.ts';
 import { KeyOffsets } from './key-offsets.ts';
 
 const NOW = 1_700_000_000_000;
@@ -33,17 +34,28 @@ function shown(batch: Uint8Array | null): string | null {
   return list.map((r) => `${r.offset}:${part(r.key)}${r.value === null ? '' : `=${part(r.value)}`}`).join(' ');
 }
 
-type Run = Partial<RewriterOptions> & { readonly endOffset?: number };
+type Run = Partial<RewriterOptions> & {
+  readonly endOffset?: number;
+  /** First and last offset of aborted transactions of producer 4. */
+  readonly aborted?: readonly (readonly [number, number])[];
+};
 
 /** One pass over the batches, all of them dirty unless `cleanEnd` says otherwise. */
 function compact(batches: readonly Uint8Array[], run: Run = {}, cleanEnd = 0): (Uint8Array | null)[] {
+  const transactions = (run.aborted ?? []).map(([firstOffset, lastOffset]) => ({
+    producerId: 4,
+    firstOffset,
+    lastOffset,
+  }));
+  const aborted = new AbortedRecords(transactions);
   const keys = new KeyOffsets({ maxBytes: 2 ** 20 });
   for (const batch of batches) {
     if (readBatchHeader(batch).baseOffset < cleanEnd) continue;
-    for (const { key, offset } of compactableRecords(batch, codecs) ?? []) if (key !== null) keys.put(key, offset);
+    for (const { key, offset } of compactableRecords(batch, codecs, aborted) ?? [])
+      if (key !== null) keys.put(key, offset);
   }
   const options = { nowMs: NOW, deleteRetentionMs: RETENTION_MS, codecs, ...run };
-  const rewriter = makeRewriter(keys, run.endOffset ?? END, options);
+  const rewriter = makeRewriter(keys, run.endOffset ?? END, aborted, options);
   return batches.map((records) => rewriter({ baseOffset: readBatchHeader(records).baseOffset, records }));
 }
 
@@ -90,29 +102,43 @@ describe('a pass', () => {
     expect(compact(batches, { nowMs: NOW + RETENTION_MS }, 2).map(shown)).toEqual([null, '2:b=1']);
   });
 
-  test('keeps transaction markers and transactional batches, which supersede nothing', () => {
-    const transaction = { producerId: 4, producerEpoch: 0, baseSequence: 0, isTransactional: true };
+  const transaction = { producerId: 4, producerEpoch: 0, baseSequence: 0, isTransactional: true };
+  function markerAt(offset: number, type: 'commit' | 'abort'): Uint8Array {
     const marker = encodeControlMarker({
-      type: 'commit',
+      type,
       coordinatorEpoch: 1,
       timestampMs: NOW,
       producerId: 4,
       producerEpoch: 0,
     });
-    setBatchOffsets(marker, 2, 0);
-    const batches = [batchAt(0, 'a=1'), batchAt(1, 'a=2', transaction), marker, batchAt(3, 'b=1')];
-    expect(compact(batches)).toEqual(batches);
-    const superseded = [...batches, batchAt(4, 'a=3')];
-    expect(compact(superseded).map((batch, i) => batch === superseded[i])).toEqual([false, true, true, true, true]);
+    setBatchOffsets(marker, offset, 0);
+    return marker;
+  }
+
+  test('keeps markers, and counts what was committed as any other record', () => {
+    const batches = [batchAt(0, 'a=1'), batchAt(1, 'a=2', transaction), markerAt(2, 'commit'), batchAt(3, 'b=1')];
+    const after = compact(batches);
+    expect(after.map((batch, i) => batch === batches[i])).toEqual([false, true, true, true]);
+    const superseded = compact([...batches, batchAt(4, 'a=3')]);
+    expect(superseded.map((batch) => batch === null)).toEqual([true, true, false, false, false]);
   });
 
-  test('holds on to the tombstone of a key that a transactional batch has', () => {
-    const transaction = { producerId: 4, producerEpoch: 0, baseSequence: 0, isTransactional: true };
-    const first = present(compact([batchAt(0, 'a=1', transaction), batchAt(1, 'a b'), batchAt(3, 'c=1')]));
-    const after = compact(first, { nowMs: NOW + RETENTION_MS });
-    expect(after.map(shown)).toEqual(['0:a=1', '1:a', '3:c=1']);
-    const tooMany = compact(first, { nowMs: NOW + RETENTION_MS, maxHeldKeyBytes: 1 });
-    expect(tooMany.map(shown)).toEqual(['0:a=1', '1:a 2:b', '3:c=1']);
+  test('removes what was aborted, which supersedes nothing and whose tombstones delete nothing', () => {
+    const batches = [
+      batchAt(0, 'a=1 b=1'),
+      batchAt(2, 'a=2 b', transaction),
+      markerAt(4, 'abort'),
+      batchAt(5, 'c=1', transaction),
+      markerAt(6, 'commit'),
+    ];
+    const after = compact(batches, { aborted: [[2, 4]] });
+    expect(after.map((batch, i) => (batch === batches[i] ? 'kept' : shown(batch)))).toEqual([
+      'kept',
+      null,
+      'kept',
+      'kept',
+      'kept',
+    ]);
   });
 
   test('keeps a batch that it cannot decode, and every tombstone after it', () => {

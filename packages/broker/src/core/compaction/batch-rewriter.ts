@@ -1,8 +1,10 @@
 /**
- * What compaction does to batches, record by record. The rules are Kafka's, but that a record without a key stays.
+ * What compaction does to batches, record by record. The rules are Kafka's, but that a record without a key stays, and that markers
+ * stay.
  *
- * Kept as they are: control batches, transactional batches (whether they were committed is not looked up), and batches
- * that cannot be decoded or written again. What is in them supersedes nothing.
+ * Records of committed transactions count as any others; batches of aborted ones are removed, and supersede nothing. So nothing
+ * may be looked at of which it is not decided: the end of a pass lies at or below the last stable offset. Kept as they are: control
+ * batches, and batches that cannot be decoded or written again. What is in them supersedes nothing.
  *
  * Invariants:
  * - The newest record of a key stays, unless it is a tombstone whose time has passed.
@@ -16,6 +18,7 @@ import {
   isTombstone,
   readBatchHeader,
   rewriteBatch,
+  type BatchHeader,
   type BatchRecord,
   type CompressionCodecs,
 } from '@naru/protocol/batch';
@@ -25,6 +28,12 @@ import { KeyOffsets } from './key-offsets.ts';
 export interface CompactableBatch {
   readonly baseOffset: number;
   readonly records: Uint8Array;
+}
+
+/** Knows what was aborted, of all that a pass looks at. */
+export interface AbortedBatches {
+  /** Whether a transactional batch of the producer that begins there was aborted. */
+  has(producerId: number, baseOffset: number): boolean;
 }
 
 /** Knows where keys came again. */
@@ -45,15 +54,23 @@ export interface RewriterOptions {
 
 const DEFAULT_MAX_HELD_KEY_BYTES = 16 * 1024 * 1024;
 
-/** The records of a batch that compaction may remove or be ruled by; null for a batch that is kept as it is. */
-export function compactableRecords(batch: Uint8Array, codecs: CompressionCodecs): BatchRecord[] | null {
+/** The records of a batch that compaction may be ruled by; null for a batch of which nothing counts. */
+export function compactableRecords(
+  batch: Uint8Array,
+  codecs: CompressionCodecs,
+  aborted: AbortedBatches,
+): BatchRecord[] | null {
   try {
     const header = readBatchHeader(batch);
-    return header.isControl || header.isTransactional ? null : decodeRecords(batch, codecs);
+    return header.isControl || isAborted(header, aborted) ? null : decodeRecords(batch, codecs);
   } catch (error) {
     if (isNaruError(error)) return null;
     throw error;
   }
+}
+
+function isAborted({ isTransactional, producerId, baseOffset }: BatchHeader, aborted: AbortedBatches): boolean {
+  return isTransactional && aborted.has(producerId, baseOffset);
 }
 
 /**
@@ -61,10 +78,12 @@ export function compactableRecords(batch: Uint8Array, codecs: CompressionCodecs)
  *
  * @param supersession made of all records from the end of the clean part up to `endOffset`
  * @param endOffset what is there or beyond stays
+ * @param aborted as it was told of when the supersession was made
  */
 export function makeRewriter(
   supersession: Supersession,
   endOffset: number,
+  aborted: AbortedBatches,
   options: RewriterOptions,
 ): (batch: CompactableBatch) => Uint8Array | null {
   const { nowMs, codecs } = options;
@@ -75,10 +94,7 @@ export function makeRewriter(
   const rewrite = (batch: Uint8Array): Uint8Array | null => {
     const header = readBatchHeader(batch);
     if (header.isControl) return batch;
-    if (header.isTransactional) {
-      held.add(batch);
-      return batch;
-    }
+    if (isAborted(header, aborted)) return null;
     const areTombstonesOver = header.deleteHorizonMs !== null && nowMs >= header.deleteHorizonMs;
     const retain = (record: BatchRecord): boolean => {
       if (record.key === null || record.offset >= endOffset) return true;

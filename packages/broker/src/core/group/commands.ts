@@ -147,6 +147,24 @@ export interface CommitCommand {
   readonly offsets: readonly OffsetCommit[];
 }
 
+/**
+ * Keeps offsets for the end of a transaction. Checked as a commit is, but that a producer which names no member is taken also while
+ * the group has some. The coordinator of transactions knows that the transaction is open.
+ */
+export interface CommitInTransactionGroupCommand extends Omit<CommitCommand, 'type'> {
+  readonly type: 'commit-in-transaction';
+  readonly producerId: number;
+  readonly producerEpoch: number;
+}
+
+/** The transaction of the producer is over: what the group keeps for it is committed, or forgotten. */
+export interface EndTransactionGroupCommand {
+  readonly type: 'end-transaction';
+  readonly groupId: string;
+  readonly producerId: number;
+  readonly commit: boolean;
+}
+
 /** Claims events by their own ids, for idempotent handling. */
 export interface ClaimCommand {
   readonly type: 'claim';
@@ -215,6 +233,8 @@ export type GroupCommand =
   | DisconnectedCommand
   | TopicsChangedCommand
   | CommitCommand
+  | CommitInTransactionGroupCommand
+  | EndTransactionGroupCommand
   | ClaimCommand
   | ResetOffsetsCommand
   | DeleteGroupCommand
@@ -287,6 +307,9 @@ export interface GroupReplies extends KafkaGroupReplies, QueueReplies {
   disconnected: DoneReply;
   'topics-changed': TopicsChangedReply;
   commit: CommitReply;
+  'commit-in-transaction': CommitReply;
+  /** Of what was committed. */
+  'end-transaction': CommitReply;
   claim: ClaimReply;
   'reset-offsets': DoneReply;
   'delete-group': DoneReply;
@@ -371,6 +394,8 @@ export interface GroupLimits {
   readonly maxMetadataBytes: number;
   /** Of one commit or reset. */
   readonly maxOffsetsPerCommand: number;
+  /** Of what is kept for the end of one transaction. */
+  readonly maxPendingBytes: number;
   readonly minSessionTimeoutMs: number;
   readonly maxSessionTimeoutMs: number;
   readonly defaultSessionTimeoutMs: number;
@@ -407,6 +432,7 @@ export const DEFAULT_GROUP_LIMITS: GroupLimits = {
   maxFinishedRanges: 1_000,
   maxMetadataBytes: 4_096,
   maxOffsetsPerCommand: 10_000,
+  maxPendingBytes: 1024 * 1024,
   minSessionTimeoutMs: 1_000,
   maxSessionTimeoutMs: 30 * 60_000,
   defaultSessionTimeoutMs: 45_000,

@@ -113,14 +113,14 @@ export function checkQueue(
 function shareOf(
   queue: QueueState,
   { memberId, sharers }: QueueAcquireCommand,
-  { highWatermark, heldSeen }: QueueReading,
+  { endOffset, heldSeen }: QueueReading,
   config: TopicConfig,
 ): number {
   const maxInFlight = config.deliveryMaxInFlight;
   const room = maxInFlight - acquiredBy(queue, null);
   if (sharers <= 1) return Math.max(0, room);
   const own = Math.ceil(maxInFlight / sharers) - acquiredBy(queue, memberId);
-  const all = countQueue(queue).available + heldSeen.length + Math.max(0, highWatermark - queue.endOffset);
+  const all = countQueue(queue).available + heldSeen.length + Math.max(0, endOffset - queue.endOffset);
   return Math.max(0, Math.min(room, own, Math.ceil(Math.min(room, all) / sharers)));
 }
 

@@ -21,19 +21,28 @@ import type {
   DecisionFor,
   DeleteGroupCommand,
   DeleteOffsetsOfTopicCommand,
+  EndTransactionGroupCommand,
   GroupContext,
-  GroupLimits,
   OffsetCommit,
   PartitionResult,
   ResetOffsetsCommand,
 } from './commands.ts';
-import { checkClassicMember } from './decide-classic.ts';
-import { checkMember, refused } from './decide-join.ts';
+import {
+  checkCommit,
+  checkCommitter,
+  checkCount,
+  checkEmpty,
+  checkHeld,
+  checkNothingPending,
+  newGroup,
+  partitionLabel,
+} from './commit-checks.ts';
+import { refused } from './decide-join.ts';
 import { DONE } from './decide-membership.ts';
 import { comparePartitions } from './group-state.ts';
 import type { CommittedOffset, GroupRecord, GroupState, MemberState, OffsetRange } from './group-state.ts';
-import { findMember } from './kafka-member.ts';
-import { isClassic, pollTimers, sessionTimer } from './reconcile.ts';
+import { pollTimers, sessionTimer } from './reconcile.ts';
+import { pendingAsCommit, withoutPending } from './transaction-offsets.ts';
 
 export function decideCommit(
   state: GroupState | undefined,
@@ -41,14 +50,30 @@ export function decideCommit(
   context: GroupContext,
   nowMs: number,
 ): DecisionFor<CommitCommand> {
-  const { groupId, offsets } = command;
-  const { limits } = context;
-  const tooMany = checkCount(offsets.length, limits);
+  const tooMany = checkCount(command.offsets.length, context.limits);
   if (tooMany !== null) return refused(tooMany);
   const committer = checkCommitter(state, command);
   if (committer !== null && 'code' in committer) return refused(committer);
   // Those that are known by the partitions that they hold, not by their generation alone.
   const holder = state === undefined || state.classic !== null ? null : committer;
+  const timers = committer === null ? [] : [sessionTimer(committer), ...pollTimers(committer)];
+  return { ...commitOffsets(state, command, holder, context, nowMs), timers };
+}
+
+/**
+ * Commits partition by partition.
+ *
+ * @param holder the member whose partitions they have to be; null: anybody's
+ */
+export function commitOffsets(
+  state: GroupState | undefined,
+  command: CommitCommand,
+  holder: MemberState | null,
+  context: GroupContext,
+  nowMs: number,
+): DecisionFor<CommitCommand> {
+  const { groupId, offsets } = command;
+  const { limits } = context;
   const made = newGroup(state, groupId, nowMs);
   const records: GroupRecord[] = [];
   const results: PartitionResult[] = [];
@@ -79,9 +104,8 @@ export function decideCommit(
     records.push({ kind: 'offset', groupId, partition, value });
   }
   const nothing = results.every(({ refusal }) => refusal !== null);
-  const timers = committer === null ? [] : [sessionTimer(committer), ...pollTimers(committer)];
-  if (nothing && held.records.length === 0) return { records: [], reply: { results }, timers };
-  return { records: [...made, ...held.around(records)], appends: held.appends, reply: { results }, timers };
+  if (nothing && held.records.length === 0) return { records: [], reply: { results }, timers: [] };
+  return { records: [...made, ...held.around(records)], appends: held.appends, reply: { results }, timers: [] };
 }
 
 interface CommitOfPartition {
@@ -136,71 +160,6 @@ function holdOutcomes(
   return refusal;
 }
 
-/** The member that commits, or null for a commit from outside. */
-function checkCommitter(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal | null {
-  if (command.memberId !== '') return checkMemberCommit(state, command);
-  if (state === undefined || state.members.size === 0) return null;
-  return refuse(
-    'UNKNOWN_MEMBER_ID',
-    `group ${command.groupId} has members, so that only they can commit; reset its offsets when it has none`,
-  );
-}
-
-function checkMemberCommit(state: GroupState | undefined, command: CommitCommand): MemberState | Refusal {
-  const { memberId, memberEpoch, instanceId = null } = command;
-  const named = state === undefined || instanceId === null ? null : findMember(state.members, memberId, instanceId);
-  if (named !== null && 'code' in named) return named;
-  if (state === undefined || state.classic === null) {
-    const member = checkMember(state, memberId, memberEpoch);
-    if (!('code' in member) || member.code === 'UNKNOWN_MEMBER_ID') return member;
-    // As Kafka's clients expect it of a commit: other codes would be final to them.
-    const known = state?.members.get(memberId);
-    if (known === undefined || known.kafka === null) return member;
-    return refuse(isClassic(known) ? 'ILLEGAL_GENERATION' : 'STALE_MEMBER_EPOCH', member.message);
-  }
-  const member = checkClassicMember(state, { memberId, instanceId, generation: memberEpoch });
-  if ('code' in member || state.assignmentEpoch === state.groupEpoch) return member;
-  return refuse('REBALANCE_IN_PROGRESS', 'the members of the group are about to get new partitions: commit after that');
-}
-
-function checkHeld(member: MemberState, memberEpoch: number, partition: PartitionKey, label: string): Refusal | null {
-  const grantedAt = member.assigned.get(partition) ?? member.revoking.get(partition);
-  // Clients of the classic protocol do not know the other code; what it says to them is the same: join again.
-  const code = isClassic(member) ? 'REBALANCE_IN_PROGRESS' : 'STALE_MEMBER_EPOCH';
-  if (grantedAt === undefined) {
-    return refuse(code, `member ${member.memberId} does not hold ${label}: nothing was committed for it`);
-  }
-  if (memberEpoch >= grantedAt) return null;
-  const message = `member ${member.memberId} was granted ${label} at epoch ${grantedAt}: a commit of epoch ${memberEpoch} is from before`;
-  return refuse(code, message);
-}
-
-function checkCommit(commit: OffsetCommit, limits: GroupLimits, label: string): Refusal | null {
-  const { offset, finished, endOffset, mayExceedEnd = false, metadata } = commit;
-  if (endOffset === null) return refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no ${label}`);
-  if (!Number.isSafeInteger(offset) || offset < 0 || (offset > endOffset && !mayExceedEnd)) {
-    return refuse('OFFSET_OUT_OF_RANGE', `offset ${offset} cannot be committed: ${label} ends at ${endOffset}`);
-  }
-  if (utf8Length(metadata) > limits.maxMetadataBytes) {
-    return refuse('OFFSET_METADATA_TOO_LARGE', `metadata for ${label} is larger than ${limits.maxMetadataBytes} bytes`);
-  }
-  if (finished === null) return null;
-  if (finished.length > limits.maxFinishedRanges) {
-    const message = `${finished.length} finished ranges for ${label}: at most ${limits.maxFinishedRanges} are kept`;
-    return refuse('INVALID_REQUEST', message);
-  }
-  let end = offset;
-  for (const [from, to] of finished) {
-    if (!Number.isSafeInteger(from) || !Number.isSafeInteger(to) || from < end || to <= from) {
-      const message = `finished range ${from}–${to} for ${label} must not be empty and begin at ${end} or later`;
-      return refuse('INVALID_REQUEST', message);
-    }
-    end = to;
-  }
-  if (end <= endOffset) return null;
-  return refuse('OFFSET_OUT_OF_RANGE', `offsets up to ${end} cannot be finished: ${label} ends at ${endOffset}`);
-}
-
 function movedForward(commit: OffsetCommit, stored: CommittedOffset | undefined): OffsetCommit {
   if (commit.onlyForward !== true || stored === undefined || commit.offset > stored.offset) return commit;
   return { ...commit, offset: stored.offset, metadata: stored.metadata, leaderEpoch: stored.leaderEpoch };
@@ -252,6 +211,22 @@ function normalise(offset: number, ranges: readonly OffsetRange[]): Pick<Committ
   return { offset: watermark, finished };
 }
 
+/** The transaction is over: what waited for it is committed, by whoever had the partitions, or forgotten. */
+export function decideEndTransaction(
+  state: GroupState | undefined,
+  command: EndTransactionGroupCommand,
+  context: GroupContext,
+  nowMs: number,
+): DecisionFor<EndTransactionGroupCommand> {
+  const { groupId, producerId } = command;
+  if (state === undefined || !state.pending.has(producerId)) return { records: [], reply: { results: [] }, timers: [] };
+  const forget: GroupRecord = { kind: 'pending', groupId, producerId, value: null };
+  const commit = pendingAsCommit(state, command);
+  if (commit === null) return { records: [forget], reply: { results: [] }, timers: [] };
+  const decision = commitOffsets(state, commit, null, context, nowMs);
+  return { ...decision, records: [...decision.records, forget] };
+}
+
 export function decideResetOffsets(
   state: GroupState | undefined,
   command: ResetOffsetsCommand,
@@ -259,7 +234,10 @@ export function decideResetOffsets(
   nowMs: number,
 ): DecisionFor<ResetOffsetsCommand> {
   const { groupId } = command;
-  const refusal = checkCount(command.offsets.length, context.limits) ?? checkEmpty(state, 'reset the offsets of');
+  const refusal =
+    checkCount(command.offsets.length, context.limits) ??
+    checkEmpty(state, 'reset the offsets of') ??
+    checkNothingPending(state, 'reset the offsets of');
   if (refusal !== null) return refused(refusal);
   const records = newGroup(state, groupId, nowMs);
   const held = new HeldChanges(groupId, state, context, nowMs);
@@ -291,7 +269,7 @@ export function decideDeleteGroup(
   nowMs: number,
 ): DecisionFor<DeleteGroupCommand> {
   if (state === undefined) return refused(refuse('GROUP_ID_NOT_FOUND', `there is no group ${groupId}`));
-  const refusal = checkEmpty(state, 'delete');
+  const refusal = checkEmpty(state, 'delete') ?? checkNothingPending(state, 'delete');
   if (refusal !== null) return refused(refusal);
   const partitions = [...state.offsets.keys()].sort(comparePartitions);
   const records = partitions.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
@@ -313,7 +291,7 @@ export function decideDeleteOffsetsOfTopic(
   const records = partitions.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
   const held = forgetHeld(state, groupId, isOfTopic, context, nowMs);
   const queues = deleteQueues(state, topicId);
-  const all = [...held.around(records), ...queues.records];
+  const all = [...held.around(records), ...queues.records, ...withoutPending(state, isOfTopic)];
   return { records: all, appends: held.appends, reply: DONE, timers: queues.timers };
 }
 
@@ -334,30 +312,4 @@ function forgetHeld(
     );
   }
   return changes;
-}
-
-/** The first record of a group that only has offsets so far. */
-function newGroup(state: GroupState | undefined, groupId: string, nowMs: number): GroupRecord[] {
-  if (state !== undefined) return [];
-  return [{ kind: 'group', groupId, value: { groupEpoch: 0, assignmentEpoch: 0, createdAtMs: nowMs, classic: null } }];
-}
-
-function checkEmpty(state: GroupState | undefined, what: string): Refusal | null {
-  if (state === undefined || state.members.size === 0) return null;
-  const members = state.members.size === 1 ? 'a member' : `${state.members.size} members`;
-  return refuse('NON_EMPTY_GROUP', `cannot ${what} group ${state.groupId}, which has ${members}: stop them first`);
-}
-
-function checkCount(count: number, { maxOffsetsPerCommand }: GroupLimits): Refusal | null {
-  if (count <= maxOffsetsPerCommand) return null;
-  return refuse('INVALID_REQUEST', `${count} offsets in one request: at most ${maxOffsetsPerCommand} are allowed`);
-}
-
-function partitionLabel(key: PartitionKey, context: GroupContext): string {
-  const { topicId, partition } = splitPartitionKey(key);
-  return `partition ${context.topicName(topicId) ?? topicId}/${partition}`;
-}
-
-function utf8Length(text: string): number {
-  return new TextEncoder().encode(text).length;
 }

@@ -85,7 +85,7 @@ class Scenario {
     const base = { memberId, memberEpoch };
     this.decide({ type: 'queue-open', ...base, partitions: [{ partition: PARTITION, startOffset: 0 }] });
     const seen = [{ from: 0, to: end, gaps: [] }];
-    const reading = { partition: PARTITION, logStartOffset: 0, highWatermark: end, seen, heldSeen: [] };
+    const reading = { partition: PARTITION, logStartOffset: 0, endOffset: end, seen, heldSeen: [] };
     const { reply } = this.decide({ type: 'queue-acquire', ...base, maxRecords, sharers: 1, partitions: [reading] });
     if (isRefusal(reply)) return reply.code;
     const ranges = reply.partitions[0]?.ranges ?? [];

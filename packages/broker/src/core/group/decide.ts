@@ -33,7 +33,14 @@ import {
   decideTopicsChanged,
   decideTouch,
 } from './decide-membership.ts';
-import { decideCommit, decideDeleteGroup, decideDeleteOffsetsOfTopic, decideResetOffsets } from './decide-offsets.ts';
+import {
+  decideCommit,
+  decideDeleteGroup,
+  decideDeleteOffsetsOfTopic,
+  decideEndTransaction,
+  decideResetOffsets,
+} from './decide-offsets.ts';
+import { decideCommitInTransaction } from './transaction-offsets.ts';
 import type { GroupState } from './group-state.ts';
 import { decideUpgraded } from './upgrade.ts';
 
@@ -101,7 +108,9 @@ function decideAny(
     case 'topics-changed':
       return decideTopicsChanged(state, command, context, nowMs);
     case 'commit':
-      return decideCommit(state, command, context, nowMs);
+    case 'commit-in-transaction':
+    case 'end-transaction':
+      return decideOffsets(state, command, context, nowMs);
     case 'claim':
       return isClassic ? refused(unknownMember(command.memberId)) : decideClaim(state, command, context, nowMs);
     case 'reset-offsets':
@@ -109,9 +118,8 @@ function decideAny(
     case 'delete-offsets':
       return decideKafkaOffsetDelete(state, command, context, nowMs);
     case 'delete-group':
-      return decideDeleteGroup(state, command, context, nowMs);
     case 'delete-offsets-of-topic':
-      return decideDeleteOffsetsOfTopic(state, command, context, nowMs);
+      return decideDeletion(state, command, context, nowMs);
     case 'redrive':
       return decideRedrive(state, command, context, nowMs);
     case 'purge-dead-letters':
@@ -124,6 +132,31 @@ function decideAny(
     default:
       return unreachable(command, 'group command');
   }
+}
+
+type OffsetCommand = Extract<GroupCommand, { readonly type: 'commit' | 'commit-in-transaction' | 'end-transaction' }>;
+
+function decideOffsets(
+  state: GroupState | undefined,
+  command: OffsetCommand,
+  context: GroupContext,
+  nowMs: number,
+): GroupDecision<GroupReplies[OffsetCommand['type']]> {
+  if (command.type === 'commit') return decideCommit(state, command, context, nowMs);
+  if (command.type === 'end-transaction') return decideEndTransaction(state, command, context, nowMs);
+  return decideCommitInTransaction(state, command, context, nowMs);
+}
+
+type DeletionCommand = Extract<GroupCommand, { readonly type: 'delete-group' | 'delete-offsets-of-topic' }>;
+
+function decideDeletion(
+  state: GroupState | undefined,
+  command: DeletionCommand,
+  context: GroupContext,
+  nowMs: number,
+): GroupDecision<GroupReplies[DeletionCommand['type']]> {
+  if (command.type === 'delete-group') return decideDeleteGroup(state, command, context, nowMs);
+  return decideDeleteOffsetsOfTopic(state, command, context, nowMs);
 }
 
 /** A group that nobody has joined yet has nothing to go over from. */

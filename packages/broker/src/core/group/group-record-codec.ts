@@ -23,6 +23,7 @@ import {
   KafkaMemberSchema,
   MemberValueSchema,
   OffsetValueSchema,
+  PendingCommitValueSchema,
 } from '@naru/protocol/group-records';
 import type {
   AssignedPartition,
@@ -30,6 +31,7 @@ import type {
   KafkaMember,
   MemberValue,
   OffsetValue,
+  PendingCommitValue,
   TopicPartitions,
 } from '@naru/protocol/group-records';
 import { decodeHeldEvent, encodeHeldEvent } from '../held/held-codec.ts';
@@ -43,6 +45,7 @@ import type {
   KafkaMembership,
   MemberState,
   OffsetRange,
+  PendingCommit,
 } from './group-state.ts';
 
 export interface EncodedGroupRecord {
@@ -94,6 +97,10 @@ function encodeKey(record: GroupRecord): Uint8Array {
       const subject = { case: 'idempotencyBucket', value: record.bucket } as const;
       return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
     }
+    case 'pending': {
+      const subject = { case: 'pendingProducerId', value: BigInt(record.producerId) } as const;
+      return toBinary(GroupRecordKeySchema, create(GroupRecordKeySchema, { groupId, subject }));
+    }
   }
 }
 
@@ -114,6 +121,8 @@ function encodeValue(record: GroupRecord): Uint8Array | null {
       return encodeLedgerMarks(record.value);
     case 'claimed-ids':
       return encodeClaimedIds(record.value);
+    case 'pending':
+      return encodePending(record.value);
   }
 }
 
@@ -194,6 +203,14 @@ function encodeOffset({ offset, finished, metadata, leaderEpoch, committedAtMs }
   return toBinary(OffsetValueSchema, message);
 }
 
+function encodePending({ producerEpoch, offsets }: PendingCommit): Uint8Array {
+  const encoded = offsets.map(({ partition: key, offset, metadata, leaderEpoch }) => {
+    const { topicId, partition } = splitPartitionKey(key);
+    return { topicId: topicIdToBytes(topicId), partition, offset: BigInt(offset), metadata, leaderEpoch };
+  });
+  return toBinary(PendingCommitValueSchema, create(PendingCommitValueSchema, { producerEpoch, offsets: encoded }));
+}
+
 function decode(keyBytes: Uint8Array, bytes: Uint8Array | null): GroupRecord {
   const { groupId, subject } = fromBinary(GroupRecordKeySchema, keyBytes);
   if (groupId === '') throw corrupt('its key has no group id');
@@ -228,6 +245,11 @@ function decode(keyBytes: Uint8Array, bytes: Uint8Array | null): GroupRecord {
     case 'idempotencyBucket': {
       const value = bytes === null ? null : decodeClaimedIds(bytes);
       return { kind: 'claimed-ids', groupId, bucket: subject.value, value };
+    }
+    case 'pendingProducerId': {
+      const producerId = toSafeInteger(subject.value, 'producer id');
+      const value = bytes === null ? null : decodePending(fromBinary(PendingCommitValueSchema, bytes));
+      return { kind: 'pending', groupId, producerId, value };
     }
     default:
       throw corrupt('its key has no subject that this version knows');
@@ -313,6 +335,18 @@ function decodeOffset(value: OffsetValue): CommittedOffset {
   }
   const { metadata, leaderEpoch } = value;
   return { offset, finished, metadata, leaderEpoch, committedAtMs: toSafeInteger(value.committedAtMs, 'commit time') };
+}
+
+function decodePending({ producerEpoch, offsets }: PendingCommitValue): PendingCommit {
+  return {
+    producerEpoch,
+    offsets: offsets.map(({ offset, metadata, leaderEpoch, ...place }) => ({
+      partition: decodePartition(place),
+      offset: toSafeInteger(offset, 'offset'),
+      metadata,
+      leaderEpoch,
+    })),
+  };
 }
 
 function corrupt(what: string): NaruError {

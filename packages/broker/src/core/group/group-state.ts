@@ -99,6 +99,21 @@ export interface CommittedOffset {
   readonly committedAtMs: number;
 }
 
+/** Offsets that a transaction commits when it is committed (Kafka's TxnOffsetCommit). */
+export interface PendingCommit {
+  readonly producerEpoch: number;
+  /** One for each partition, in partition order. */
+  readonly offsets: readonly PendingOffset[];
+}
+
+export interface PendingOffset {
+  readonly partition: PartitionKey;
+  readonly offset: number;
+  readonly metadata: string;
+  /** −1 when not known. */
+  readonly leaderEpoch: number;
+}
+
 export interface GroupState {
   readonly groupId: string;
   /** Null until the group's own record was seen, which after compaction may come after those of its members. */
@@ -118,6 +133,8 @@ export interface GroupState {
   readonly ledgers: Map<PartitionKey, LedgerMarks>;
   /** Null while there are none. */
   claimedIds: ClaimTable | null;
+  /** By producer id. */
+  readonly pending: Map<number, PendingCommit>;
 }
 
 export interface GroupInfo {
@@ -161,6 +178,12 @@ export type GroupRecord =
       readonly groupId: string;
       readonly bucket: number;
       readonly value: ClaimedIds | null;
+    }
+  | {
+      readonly kind: 'pending';
+      readonly groupId: string;
+      readonly producerId: number;
+      readonly value: PendingCommit | null;
     };
 
 /**
@@ -200,14 +223,17 @@ export function evolveGroup(state: GroupState | undefined, record: GroupRecord):
       setOrDelete(group.claimedIds, record.bucket, record.value);
       if (group.claimedIds.size === 0) group.claimedIds = null;
       break;
+    case 'pending':
+      setOrDelete(group.pending, record.producerId, record.value);
+      break;
   }
   return isNothing(group) ? undefined : group;
 }
 
 function isNothing(group: GroupState): boolean {
-  const { createdAtMs, members, offsets, held, queues, ledgers, claimedIds } = group;
+  const { createdAtMs, members, offsets, held, queues, ledgers, claimedIds, pending } = group;
   if (createdAtMs !== null || claimedIds !== null) return false;
-  return [members, offsets, held, queues, ledgers].every(({ size }) => size === 0);
+  return [members, offsets, held, queues, ledgers, pending].every(({ size }) => size === 0);
 }
 
 function setOrDelete<K, V>(map: Map<K, V>, key: K, value: V | null): void {
@@ -253,6 +279,7 @@ export function groupRecords(state: GroupState): GroupRecord[] {
   for (const [partition, value] of state.queues) records.push({ kind: 'queue', groupId, partition, value });
   for (const [partition, value] of state.ledgers) records.push({ kind: 'ledger', groupId, partition, value });
   for (const [bucket, value] of state.claimedIds ?? []) records.push({ kind: 'claimed-ids', groupId, bucket, value });
+  for (const [producerId, value] of state.pending) records.push({ kind: 'pending', groupId, producerId, value });
   return records;
 }
 
@@ -270,6 +297,7 @@ function emptyGroup(groupId: string): GroupState {
     queues: new Map(),
     ledgers: new Map(),
     claimedIds: null,
+    pending: new Map(),
   };
 }
 

@@ -22,6 +22,7 @@ export {
 export { changedMembers, describeGroup, fetchOffsets, groupStateName, memberView, protocolOf } from './inspect.ts';
 export type { GroupDescription, GroupStateName, GroupType, MemberDescription, MemberProtocol } from './inspect.ts';
 export type * from './kafka-commands.ts';
+export { unstablePartitions } from './transaction-offsets.ts';
 export { decodeGroupRecord, encodeGroupRecord } from './group-record-codec.ts';
 export type { EncodedGroupRecord } from './group-record-codec.ts';
 export { comparePartitions, evolveGroup, evolveGroups, groupRecords, LEFT_STATIC_EPOCH } from './group-state.ts';
@@ -36,4 +37,6 @@ export type {
   KafkaMembership,
   MemberState,
   OffsetRange,
+  PendingCommit,
+  PendingOffset,
 } from './group-state.ts';

@@ -30,6 +30,7 @@ import {
 import { noteLedgerEntry, type LedgerMarks } from '../ledger/ledger-marks.ts';
 import { newlyFinished } from '../ledger/newly-finished.ts';
 import { settlementChanges } from './ledger-settlements.ts';
+import { pendingAsCommit } from './transaction-offsets.ts';
 
 /** Of what is said of single events in one record; more is split into several. */
 const MAX_ENTRY_BYTES = 128 * 1024;
@@ -67,6 +68,10 @@ function changesOf<Reply extends object>(
 ): LedgerChange[] {
   if (command.type === 'commit') {
     return commitChanges(state, command, decision as unknown as GroupDecision<CommitReply>);
+  }
+  if (command.type === 'end-transaction') {
+    const commit = pendingAsCommit(state, command);
+    return commit === null ? [] : commitChanges(state, commit, decision as unknown as GroupDecision<CommitReply>);
   }
   if (command.type === 'queue-settle') {
     return settlementChanges(state, command, decision as unknown as GroupDecision<QueueSettleReply>, nowMs);

@@ -190,7 +190,7 @@ class Model {
       return {
         partition,
         logStartOffset: 0,
-        highWatermark: this.#ends.get(partition) as number,
+        endOffset: this.#ends.get(partition) as number,
         seen: this.#seen(partition),
         heldSeen: held.map(({ offset }) => offset),
       };

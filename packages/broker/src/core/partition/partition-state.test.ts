@@ -1,4 +1,11 @@
-import { encodeBatch, readBatchHeader, type BatchHeader, type EncodeBatchOptions } from '@naru/protocol/batch';
+import {
+  encodeBatch,
+  encodeControlMarker,
+  readBatchHeader,
+  setBatchOffsets,
+  type BatchHeader,
+  type EncodeBatchOptions,
+} from '@naru/protocol/batch';
 import { partitionKey, type TopicId } from '@naru/base';
 import { describe, expect, it } from 'vitest';
 import {
@@ -8,7 +15,9 @@ import {
   evolveAppend,
   evolveDeletedBefore,
   evolveTruncated,
+  lastStableOffset,
   leaderEpoch,
+  markerIn,
   newPartitionState,
   PRODUCER_EXPIRY_MS,
   type PartitionState,
@@ -27,7 +36,7 @@ function append(state: PartitionState, count: number, options: EncodeBatchOption
   const batch = header(count, { partitionLeaderEpoch: 0, ...options });
   const decision = decideAppend(state, batch, nowMs, LIMITS);
   if (decision.kind !== 'append') throw new Error(`refused: ${JSON.stringify(decision)}`);
-  evolveAppend(state, batch, decision.baseOffset, nowMs);
+  evolveAppend(state, batch, null, decision.baseOffset, nowMs);
 }
 
 describe('appending', () => {
@@ -167,5 +176,107 @@ describe('leader epochs', () => {
 
   it('are known for every offset in the log', () => {
     expect([0, 2, 3, 4, 5].map((offset) => epochAt(written(), offset))).toEqual([1, 1, 4, 4, undefined]);
+  });
+});
+
+describe('transactions of a partition', () => {
+  const part = (producerId: number, baseSequence: number, producerEpoch = 0) => ({
+    producerId,
+    producerEpoch,
+    baseSequence,
+    isTransactional: true,
+  });
+
+  function mark(state: PartitionState, producerId: number, producerEpoch: number, type: 'commit' | 'abort'): void {
+    const batch = encodeControlMarker({ type, coordinatorEpoch: 0, producerId, producerEpoch, timestampMs: NOW });
+    setBatchOffsets(batch, state.endOffset, 0);
+    const read = readBatchHeader(batch);
+    evolveAppend(state, read, markerIn(batch, read), state.endOffset, NOW);
+  }
+
+  it('hold back what is stable from their first record on, until their marker is readable', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2);
+    append(state, 1, part(1, 0));
+    append(state, 1);
+    expect(lastStableOffset(state, 4)).toBe(2);
+    mark(state, 1, 1, 'commit');
+    expect([lastStableOffset(state, 4), lastStableOffset(state, 5)]).toEqual([2, 5]);
+  });
+
+  it('end what there is to read before a marker that nothing follows', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, part(1, 0));
+    expect(state.dataEndOffset).toBe(2);
+    mark(state, 1, 1, 'abort');
+    expect([state.dataEndOffset, state.endOffset]).toEqual([2, 3]);
+    evolveDeletedBefore(state, 3);
+    expect(state.dataEndOffset).toBe(3);
+  });
+
+  it('are fenced by a marker of a higher epoch, and begin a new sequence', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, part(1, 0));
+    mark(state, 1, 1, 'commit');
+    expect(decideAppend(state, header(2, part(1, 0)), NOW, LIMITS)).toMatchObject({ code: 'INVALID_PRODUCER_EPOCH' });
+    expect(decideAppend(state, header(2, part(1, 2)), NOW, LIMITS)).toMatchObject({ code: 'INVALID_PRODUCER_EPOCH' });
+    expect(decideAppend(state, header(1, part(1, 2, 1)), NOW, LIMITS)).toMatchObject({
+      code: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
+    });
+    expect(decideAppend(state, header(1, part(1, 0, 1)), NOW, LIMITS)).toMatchObject({ kind: 'append' });
+  });
+
+  it('go on with their sequence after a marker of the same epoch, and repeated batches are still known', () => {
+    const state = newPartitionState(KEY);
+    append(state, 2, part(1, 0));
+    mark(state, 1, 0, 'commit');
+    expect(decideAppend(state, header(2, part(1, 0)), NOW, LIMITS)).toEqual({ kind: 'duplicate', baseOffset: 0 });
+    expect(decideAppend(state, header(1, part(1, 2)), NOW, LIMITS)).toMatchObject({ kind: 'append' });
+  });
+
+  it('take no batch of their producer that is not part of them, and need a producer', () => {
+    const state = newPartitionState(KEY);
+    append(state, 1, part(1, 0));
+    const alone = { producerId: 1, producerEpoch: 0, baseSequence: 1 };
+    expect(decideAppend(state, header(1, alone), NOW, LIMITS)).toMatchObject({ code: 'INVALID_TXN_STATE' });
+    mark(state, 1, 0, 'commit');
+    expect(decideAppend(state, header(1, alone), NOW, LIMITS)).toMatchObject({ kind: 'append' });
+    const nobody = header(1, { isTransactional: true });
+    expect(decideAppend(state, nobody, NOW, LIMITS)).toMatchObject({ code: 'INVALID_RECORD' });
+  });
+
+  it('are limited in number with those that were aborted, until these are deleted', () => {
+    const limits = { maxBatchBytes: 10_000, maxProducers: 9, maxAborted: 2 };
+    const state = newPartitionState(KEY);
+    append(state, 1, part(1, 0));
+    mark(state, 1, 1, 'abort');
+    append(state, 1, part(1, 0, 1));
+    const full = { code: 'TOO_MANY_TRANSACTIONS' };
+    expect(decideAppend(state, header(1, part(2, 0)), NOW, limits)).toMatchObject(full);
+    // What is open goes on, and what is no transaction is not concerned.
+    expect(decideAppend(state, header(1, part(1, 1, 1)), NOW, limits)).toMatchObject({ kind: 'append' });
+    expect(decideAppend(state, header(1), NOW, limits)).toMatchObject({ kind: 'append' });
+    evolveDeletedBefore(state, 2);
+    expect(decideAppend(state, header(1, part(2, 0)), NOW, limits)).toMatchObject({ kind: 'append' });
+  });
+
+  it('keep their producer known for as long as they are open', () => {
+    const state = newPartitionState(KEY);
+    append(state, 1, part(1, 0));
+    append(state, 1, { producerId: 2, producerEpoch: 0, baseSequence: 0 });
+    const late = NOW + PRODUCER_EXPIRY_MS + 1;
+    append(state, 1, { producerId: 3, producerEpoch: 0, baseSequence: 0 }, late);
+    expect([...state.producers.keys()]).toEqual([1, 3]);
+  });
+
+  it('leave what is stable at the log start when their first records are deleted', () => {
+    const state = newPartitionState(KEY);
+    append(state, 1);
+    append(state, 3, part(1, 0));
+    evolveDeletedBefore(state, 3);
+    expect(lastStableOffset(state, 4)).toBe(3);
+    mark(state, 1, 1, 'abort');
+    expect(lastStableOffset(state, 5)).toBe(5);
+    expect(state.transactions.abortedIn(3, 5)).toEqual([{ producerId: 1, firstOffset: 1, lastOffset: 4 }]);
   });
 });

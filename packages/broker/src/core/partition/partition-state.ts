@@ -1,19 +1,22 @@
 /**
  * One partition's rules: which batch is taken, at which offset.
  *
- * Owns the end offset, the leader epochs and the producers. Does not own the bytes (log store) or what is durable (the
- * runtime's high watermark).
+ * Owns the end offset, the leader epochs, the producers and their transactions. Does not own the bytes (log store) or what is
+ * durable (the runtime's high watermark), nor what a transaction is beyond the partition (core/transaction).
  *
  * Invariants: offsets are given in order and never twice; `evolve*` functions are the only writers, in recovery too.
  */
 import { assert, type PartitionKey } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
-import type { BatchHeader } from '@naru/protocol/batch';
+import { decodeControlMarker, type BatchHeader, type ControlMarker } from '@naru/protocol/batch';
 import { AgeMarks } from './age-marks.ts';
-import { decideSequence, evolveProducer, type ProducerState } from './producer-state.ts';
+import { decideSequence, evolveMarker, evolveProducer, type ProducerState } from './producer-state.ts';
+import { TransactionIndex } from './transaction-index.ts';
 
 /** A producer that wrote nothing for this long is forgotten when there are too many; Kafka's producer.id.expiration.ms. */
 export const PRODUCER_EXPIRY_MS = 24 * 3_600_000;
+/** Transactions of a partition that were aborted, or may yet be, where limits say nothing else. */
+export const DEFAULT_MAX_ABORTED = 100_000;
 
 /** Offsets stay this far below the largest safe integer. */
 const MAX_OFFSET = Number.MAX_SAFE_INTEGER - 2 ** 32;
@@ -30,11 +33,14 @@ export interface PartitionState {
   logStartOffset: number;
   /** The offset that the next record gets. */
   endOffset: number;
+  /** After the last record that is not a transaction's marker; never below the log start. */
+  dataEndOffset: number;
   /** Oldest first; the last is the epoch in force. */
   epochs: EpochStart[];
   readonly producers: Map<number, ProducerState>;
   /** When what was stored; advisory, as of durable records. */
   readonly ages: AgeMarks;
+  readonly transactions: TransactionIndex;
 }
 
 export interface PartitionLimits {
@@ -42,6 +48,8 @@ export interface PartitionLimits {
   readonly maxBatchBytes: number;
   /** Producers remembered at once. */
   readonly maxProducers: number;
+  /** Transactions that are open or remembered as aborted. Default {@link DEFAULT_MAX_ABORTED}. */
+  readonly maxAborted?: number | undefined;
 }
 
 export type AppendDecision =
@@ -54,15 +62,27 @@ export function newPartitionState(partition: PartitionKey, startOffset = 0): Par
     partition,
     logStartOffset: startOffset,
     endOffset: startOffset,
+    dataEndOffset: startOffset,
     epochs: [],
     producers: new Map(),
     ages: new AgeMarks(),
+    transactions: new TransactionIndex(),
   };
 }
 
 /** The leader epoch in force; 0 before the first. */
 export function leaderEpoch(state: PartitionState): number {
   return state.epochs.at(-1)?.epoch ?? 0;
+}
+
+/** Everything below is decided, as far as readers may know: before the first open transaction. Never below the log start. */
+export function lastStableOffset(state: PartitionState, highWatermark: number): number {
+  return Math.max(state.logStartOffset, state.transactions.lastStableOffset(highWatermark));
+}
+
+/** The marker in a batch that is stored; null for every other batch. */
+export function markerIn(batch: Uint8Array, { isControl }: Pick<BatchHeader, 'isControl'>): ControlMarker | null {
+  return isControl ? decodeControlMarker(batch) : null;
 }
 
 /** Under which the record at `offset` was written; undefined when the log does not reach there. */
@@ -93,8 +113,9 @@ export function epochEnd(
 /**
  * Whether and where a batch of a publisher is stored.
  *
- * Refuses with RECORD_TOO_LARGE, INVALID_RECORD (control batches are the broker's own), TOO_MANY_PRODUCERS and the
- * sequence errors of {@link decideSequence}.
+ * Refuses with RECORD_TOO_LARGE, INVALID_RECORD (control batches are the broker's own), TOO_MANY_PRODUCERS,
+ * TOO_MANY_TRANSACTIONS, INVALID_TXN_STATE (not in the transaction that the producer has open) and the sequence errors of
+ * {@link decideSequence}. Whether the producer may write in a transaction is not asked here.
  */
 export function decideAppend(
   state: PartitionState,
@@ -112,10 +133,13 @@ export function decideAppend(
       `a batch of ${batch.recordCount} records must have the last offset delta ${batch.recordCount - 1}, not ${batch.lastOffsetDelta}`,
     );
   }
-  if (batch.isTransactional) return refused('UNSUPPORTED', 'transactional batches are not supported yet');
+  if (batch.isTransactional && batch.producerId < 0)
+    return refused('INVALID_RECORD', 'a transactional batch must have a producer id');
   if (batch.producerId >= 0) {
     const decision = decideProducer(state, batch, nowMs);
     if (decision.kind !== 'append') return decision;
+    const unfit = transactionRefusal(state, batch, limits);
+    if (unfit !== null) return unfit;
     if (!state.producers.has(batch.producerId) && state.producers.size >= limits.maxProducers) {
       expireProducers(state, nowMs);
       if (state.producers.size >= limits.maxProducers) {
@@ -130,14 +154,41 @@ export function decideAppend(
   return { kind: 'append', baseOffset: state.endOffset };
 }
 
+function transactionRefusal(
+  { transactions }: PartitionState,
+  { producerId, isTransactional }: BatchHeader,
+  { maxAborted = DEFAULT_MAX_ABORTED }: PartitionLimits,
+): AppendDecision | null {
+  const isOpen = transactions.openSince(producerId) !== undefined;
+  if (!isTransactional) {
+    if (!isOpen) return null;
+    return refused(
+      'INVALID_TXN_STATE',
+      `producer ${producerId} has a transaction open here, of which the batch is no part`,
+    );
+  }
+  if (isOpen || transactions.size < maxAborted) return null;
+  return refused(
+    'TOO_MANY_TRANSACTIONS',
+    `${maxAborted} transactions of this partition are open, or aborted and not yet deleted, which is its limit`,
+  );
+}
+
 /**
  * Applies a stored batch, new or replayed.
  *
  * @param batch with the leader epoch filled in
+ * @param marker what {@link markerIn} finds in the batch
  * @param baseOffset the batch's own in the log
  * @param seenAtMs the broker's clock, from which the producer's expiry counts; the batch's timestamps are the client's to choose
  */
-export function evolveAppend(state: PartitionState, batch: BatchHeader, baseOffset: number, seenAtMs: number): void {
+export function evolveAppend(
+  state: PartitionState,
+  batch: BatchHeader,
+  marker: ControlMarker | null,
+  baseOffset: number,
+  seenAtMs: number,
+): void {
   assert(
     baseOffset >= state.endOffset,
     `batch at ${baseOffset} below end offset ${state.endOffset} of ${state.partition}`,
@@ -149,26 +200,41 @@ export function evolveAppend(state: PartitionState, batch: BatchHeader, baseOffs
     const known = state.producers.get(batch.producerId);
     const next = evolveProducer(known, batch, baseOffset, seenAtMs);
     if (next !== known) state.producers.set(batch.producerId, next);
+    if (batch.isTransactional) state.transactions.written(batch.producerId, baseOffset);
   }
   state.endOffset = baseOffset + batch.lastOffsetDelta + 1;
+  if (!batch.isControl) state.dataEndOffset = state.endOffset;
+  if (marker !== null) endTransaction(state, marker, baseOffset, seenAtMs);
+}
+
+/** Who has written nothing here needs no fence: nothing of it is known that could be repeated. */
+function endTransaction(state: PartitionState, marker: ControlMarker, baseOffset: number, seenAtMs: number): void {
+  const { producerId, producerEpoch, type } = marker;
+  state.transactions.ended(producerId, type === 'commit', baseOffset);
+  const known = state.producers.get(producerId);
+  if (known !== undefined) state.producers.set(producerId, evolveMarker(known, producerEpoch, seenAtMs));
 }
 
 export function evolveTruncated(state: PartitionState, endOffset: number): void {
   state.endOffset = Math.min(state.endOffset, endOffset);
+  state.dataEndOffset = Math.min(state.dataEndOffset, endOffset);
   state.epochs = state.epochs.filter((entry) => entry.startOffset < endOffset);
   for (const [producerId, producer] of state.producers) {
     producer.batches = producer.batches.filter((batch) => batch.baseOffset < endOffset);
     if (producer.batches.length === 0) state.producers.delete(producerId);
   }
   state.ages.truncated(endOffset);
+  state.transactions.truncated(endOffset);
 }
 
 export function evolveDeletedBefore(state: PartitionState, offset: number): void {
   state.logStartOffset = Math.max(state.logStartOffset, offset);
   state.endOffset = Math.max(state.endOffset, state.logStartOffset);
+  state.dataEndOffset = Math.max(state.dataEndOffset, state.logStartOffset);
   while (state.epochs.length > 1 && (state.epochs[1] as EpochStart).startOffset <= state.logStartOffset)
     state.epochs.shift();
   state.ages.deletedBefore(state.logStartOffset);
+  state.transactions.deletedBefore(state.logStartOffset);
 }
 
 /**
@@ -182,7 +248,7 @@ function decideProducer(state: PartitionState, batch: BatchHeader, nowMs: number
   return isJudged ? decision : decideSequence(undefined, batch);
 }
 
-/** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}. */
+/** Forgets producers that have been silent for {@link PRODUCER_EXPIRY_MS}, but none with an open transaction. */
 export function expireProducers(state: PartitionState, nowMs: number): void {
   for (const producerId of state.producers.keys()) {
     if (liveProducer(state, producerId, nowMs) === undefined) state.producers.delete(producerId);
@@ -191,7 +257,8 @@ export function expireProducers(state: PartitionState, nowMs: number): void {
 
 function liveProducer(state: PartitionState, producerId: number, nowMs: number): ProducerState | undefined {
   const producer = state.producers.get(producerId);
-  return producer !== undefined && nowMs - producer.lastTimestampMs <= PRODUCER_EXPIRY_MS ? producer : undefined;
+  if (producer === undefined || nowMs - producer.lastTimestampMs <= PRODUCER_EXPIRY_MS) return producer;
+  return state.transactions.openSince(producerId) === undefined ? undefined : producer;
 }
 
 function refused(code: Refusal['code'], message: string): AppendDecision {

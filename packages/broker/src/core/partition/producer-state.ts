@@ -119,6 +119,12 @@ export function evolveProducer(
   return state;
 }
 
+/** A marker ended the producer's transaction: what comes later with a lower epoch is refused, and a new one begins its sequence at 0. */
+export function evolveMarker(state: ProducerState, epoch: number, timestampMs: number): ProducerState {
+  const lastTimestampMs = Math.max(state.lastTimestampMs, timestampMs);
+  return epoch > state.epoch ? { epoch, batches: [], lastTimestampMs } : { ...state, lastTimestampMs };
+}
+
 /** Whether `sequence` lies in the half of the circle behind `reference`. */
 function isBefore(sequence: number, reference: number): boolean {
   const distance = (reference - sequence + SEQUENCE_MODULUS) % SEQUENCE_MODULUS;

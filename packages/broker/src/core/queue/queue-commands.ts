@@ -42,7 +42,8 @@ export interface QueueAcquireCommand {
 export interface QueueReading {
   readonly partition: PartitionKey;
   readonly logStartOffset: number;
-  readonly highWatermark: number;
+  /** Nothing there or beyond may be given out yet: the last stable offset. */
+  readonly endOffset: number;
   /** What was read, ascending: nothing else is given. */
   readonly seen: readonly SeenRange[];
   /** Offsets of held events whose copies were read. */
@@ -52,7 +53,7 @@ export interface QueueReading {
 export interface SeenRange {
   readonly from: number;
   readonly to: number;
-  /** Offsets in between that hold no record, ascending: compaction, control batches. They count as finished. */
+  /** Offsets in between that hold no record, ascending: compaction, markers, what was aborted. They count as finished. */
   readonly gaps: readonly OffsetPair[];
 }
 

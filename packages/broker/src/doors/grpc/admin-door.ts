@@ -115,6 +115,8 @@ function topicCalls({ topics, shard, cluster }: AdminDoorOptions, answer: Answer
           highWatermark: BigInt(entry.highWatermark),
           sizeBytes: BigInt(entry.sizeBytes),
           leaderEpoch: entry.leaderEpoch,
+          lastStableOffset: BigInt(entry.lastStableOffset),
+          dataEndOffset: BigInt(entry.dataEndOffset),
         })),
       });
     },

@@ -7,6 +7,7 @@ import {
   PublisherService,
   SubscriberService,
   TraceService,
+  TransactionService,
 } from '@naru/protocol/proto';
 import type { HealthDoor } from './health-door.ts';
 import type { PublisherDoor } from './publisher-door.ts';
@@ -14,7 +15,14 @@ import { addReflection } from './reflection-door.ts';
 import type { SubscriberDoor } from './subscriber-door.ts';
 import type { UnaryCalls } from './unary-door.ts';
 
-const SERVICES = [PublisherService, SubscriberService, AdminService, DeadLetterService, TraceService];
+const SERVICES = [
+  PublisherService,
+  SubscriberService,
+  AdminService,
+  DeadLetterService,
+  TraceService,
+  TransactionService,
+];
 
 /** Services whose health can be asked for. */
 export const SERVICE_NAMES: readonly string[] = SERVICES.map(({ typeName }) => typeName);
@@ -26,6 +34,7 @@ export interface GrpcDoors {
   readonly admin: ServiceImpl<typeof AdminService>;
   readonly deadLetters: ServiceImpl<typeof DeadLetterService>;
   readonly trace: ServiceImpl<typeof TraceService>;
+  readonly transactions: ServiceImpl<typeof TransactionService>;
   readonly health: HealthDoor;
 }
 
@@ -36,6 +45,7 @@ export function grpcRoutes({
   admin,
   deadLetters,
   trace,
+  transactions,
   health,
 }: GrpcDoors): (router: ConnectRouter) => void {
   return (router) => {
@@ -47,6 +57,7 @@ export function grpcRoutes({
     router.service(AdminService, admin);
     router.service(DeadLetterService, deadLetters);
     router.service(TraceService, trace);
+    router.service(TransactionService, transactions);
     router.service(healthProtocol.Health, health);
     addReflection(router, [...SERVICES, healthProtocol.Health]);
   };

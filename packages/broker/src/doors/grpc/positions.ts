@@ -9,7 +9,7 @@ import {
   type PartitionKey,
 } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { PartitionRefSchema, type PartitionRef, type StartPosition } from '@naru/protocol/proto';
+import { IsolationLevel, PartitionRefSchema, type PartitionRef, type StartPosition } from '@naru/protocol/proto';
 import type { OffsetPosition } from '../../runtime/commands.ts';
 
 /** Null when nothing was said. */
@@ -27,6 +27,13 @@ export function toOffsetPosition(position: StartPosition | undefined): OffsetPos
     default:
       return null;
   }
+}
+
+/** @throws NaruError INVALID_REQUEST for a level that is not known */
+export function isUncommitted(level: IsolationLevel): boolean {
+  if (IsolationLevel[level] === undefined)
+    throw new NaruError('INVALID_REQUEST', `there is no isolation level ${level}`);
+  return level === IsolationLevel.UNCOMMITTED;
 }
 
 export function toPartitionKey(ref: PartitionRef | undefined): PartitionKey {

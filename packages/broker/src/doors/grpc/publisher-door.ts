@@ -24,6 +24,7 @@ import type { PublishService } from '../../service/publish.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { Outbox } from './outbox.ts';
 import { toPlainRecord } from './plain-records.ts';
+import { toTransactionRef } from './transaction-refs.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Acknowledgements that a publisher has not read, beyond which its batches are not read either. */
@@ -59,7 +60,9 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
 
   async publish(request: PublishRequest): Promise<PublishResponse> {
     try {
-      const results = await this.#options.publish.publish(request.topic, request.records.map(toPlainRecord));
+      const { topic, records, transaction } = request;
+      const ref = toTransactionRef(transaction);
+      const results = await this.#options.publish.publish(topic, records.map(toPlainRecord), ref);
       if (isRefusal(results)) throw NaruError.from(results);
       return create(PublishResponseSchema, {
         results: results.map((result) =>

@@ -21,8 +21,9 @@ import { toWireClaimed } from './claims.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { toOutcome, toWireBlockedKeys, toWireHeld } from './held-events.ts';
 import { Outbox } from './outbox.ts';
-import { toOffsetPosition, toPartitionKey, toPartitionRef, wireInteger } from './positions.ts';
+import { isUncommitted, toOffsetPosition, toPartitionKey, toPartitionRef, wireInteger } from './positions.ts';
 import { toSettlements, toWireAcquired, toWireRefusals } from './settlements.ts';
+import { toTransactionRef, toWireTransactionRef } from './transaction-refs.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Commits, seeks and releases of one stream that are being carried out. */
@@ -180,7 +181,13 @@ async function serve(
         session.poll(message.value.pollId, message.value.maxBytes, message.value.maxWaitMs);
         break;
       case 'commit':
-        start(session.commit(message.value.commitId, message.value.partitions.map(toPartitionCommit)));
+        start(
+          session.commit(
+            message.value.commitId,
+            message.value.partitions.map(toPartitionCommit),
+            toTransactionRef(message.value.transaction),
+          ),
+        );
         break;
       case 'settle':
         start(session.settle(message.value.settleId, toSettlements(message.value)));
@@ -237,6 +244,7 @@ function toJoinRequest(join: Join, clientHost: string): JoinRequest {
     sessionTimeoutMs: join.sessionTimeoutMs,
     maxPollIntervalMs: join.maxPollIntervalMs,
     start: toOffsetPosition(join.start),
+    uncommitted: isUncommitted(join.isolation),
     owned: join.owned.map(({ partition, nextOffset }) => ({
       partition: toPartitionKey(partition),
       nextOffset: wireInteger(nextOffset, 'an offset'),
@@ -315,13 +323,8 @@ function toWire(event: Said): WireMessage {
       const value = { partition: toPartitionRef(partition), batches: Buffer.concat(batches), gone: gone.map(BigInt) };
       return { case: 'late', value };
     }
-    case 'committed': {
-      const errors = event.errors.map(({ partition, refusal }) => ({
-        partition: toPartitionRef(partition),
-        error: toErrorMessage(refusal),
-      }));
-      return { case: 'committed', value: { commitId: event.commitId, errors } };
-    }
+    case 'committed':
+      return { case: 'committed', value: toWireCommitted(event) };
     case 'held':
       return { case: 'held', value: toWireHeld(event) };
     case 'blocked-keys':
@@ -343,4 +346,17 @@ function toWire(event: Said): WireMessage {
     case 'left':
       return { case: 'left', value: {} };
   }
+}
+
+function toWireCommitted({ commitId, errors, transaction }: Extract<Said, { type: 'committed' }>) {
+  const { next = null, refusal = null } = transaction ?? {};
+  return {
+    commitId,
+    errors: errors.map((error) => ({
+      partition: toPartitionRef(error.partition),
+      error: toErrorMessage(error.refusal),
+    })),
+    ...(next === null ? {} : { nextTransaction: toWireTransactionRef(next) }),
+    ...(refusal === null ? {} : { transactionError: toErrorMessage(refusal) }),
+  };
 }

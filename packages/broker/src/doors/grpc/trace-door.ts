@@ -4,6 +4,7 @@ import type { ServiceImpl } from '@connectrpc/connect';
 import { topicIdToBytes, type Logger } from '@naru/base';
 import { NaruError, type Refusal } from '@naru/protocol';
 import {
+  EventTransaction,
   TraceResponseSchema,
   TraceState,
   WaitResponseSchema,
@@ -12,6 +13,7 @@ import {
   type TraceResponse,
   type TraceService as TraceServiceSchema,
 } from '@naru/protocol/proto';
+import type { TransactionOutcome } from '../../core/partition/transaction-index.ts';
 import { isRefusal } from '../../runtime/commands.ts';
 import type { GroupTrace, TraceState as TraceStateName } from '../../service/group-trace.ts';
 import type { LedgerStep } from '../../service/ledger-reader.ts';
@@ -32,6 +34,12 @@ const STATES: Readonly<Record<TraceStateName, TraceState>> = {
   'dead-lettered': TraceState.DEAD_LETTERED,
   parked: TraceState.PARKED,
   skipped: TraceState.SKIPPED,
+};
+
+const OUTCOMES: Readonly<Record<TransactionOutcome, EventTransaction>> = {
+  open: EventTransaction.OPEN,
+  committed: EventTransaction.COMMITTED,
+  aborted: EventTransaction.ABORTED,
 };
 
 export interface TraceDoorOptions {
@@ -81,7 +89,7 @@ function toQuery({ event }: TraceRequest): EventQuery {
   }
 }
 
-function toTraceResponse({ requestId, place, record, gone, groups, remark }: TraceReport): TraceResponse {
+function toTraceResponse({ requestId, place, record, gone, transaction, groups, remark }: TraceReport): TraceResponse {
   const { topic, partition, offset } = place;
   const { type: eventType, id: eventId } = record === null ? { type: '', id: '' } : cloudEventOf(record);
   const response = create(TraceResponseSchema, {
@@ -94,6 +102,7 @@ function toTraceResponse({ requestId, place, record, gone, groups, remark }: Tra
     eventId,
     groups: groups.map(toWireGroup),
     gone,
+    transaction: transaction === null ? EventTransaction.UNSPECIFIED : OUTCOMES[transaction],
     remark,
   });
   if (record === null) return response;

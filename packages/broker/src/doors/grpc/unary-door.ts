@@ -22,8 +22,9 @@ import type { AssignedPartition, PartitionCommit } from '../../service/session-e
 import type { CommitAnswer, PollAnswer } from '../../service/unary-calls.ts';
 import type { UnarySessions } from '../../service/unary-sessions.ts';
 import { RecordFormatter } from './plain-records.ts';
-import { toOffsetPosition, wireInteger } from './positions.ts';
+import { isUncommitted, toOffsetPosition, wireInteger } from './positions.ts';
 import { toAckSettlements } from './settlements.ts';
+import { toTransactionRef, toWireTransactionRef } from './transaction-refs.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 export interface UnaryDoorOptions {
@@ -85,13 +86,14 @@ class TopicNames {
 }
 
 async function join(request: JoinRequest, clientHost: string, sessions: UnarySessions) {
-  const { instanceId, start, $typeName: _typeName, $unknown: _unknown, ...rest } = request;
+  const { instanceId, start, isolation, $typeName: _typeName, $unknown: _unknown, ...rest } = request;
   const { id, session } = await sessions.join({
     ...rest,
     memberEpoch: 0,
     instanceId: instanceId ?? null,
     clientHost,
     start: toOffsetPosition(start),
+    uncommitted: isUncommitted(isolation),
     owned: [],
   });
   const { memberId, memberEpoch, sessionTimeoutMs } = session;
@@ -128,12 +130,15 @@ function toPollResponse({ pollId, memberEpoch, records, news }: PollAnswer, form
 
 async function commit(request: CommitRequest, sessions: UnarySessions, names: TopicNames) {
   const { sessionId, pollId, offsets } = request;
+  const transaction = toTransactionRef(request.transaction);
   const session = sessions.find(sessionId);
   if ((pollId === undefined) === (offsets.length === 0)) {
     throw new NaruError('INVALID_REQUEST', 'a commit has a poll_id or offsets, and not both');
   }
   const commits = offsets.map((offset) => toPartitionCommit(offset, names));
-  const answer = await (pollId === undefined ? session.commit(commits) : session.commitGiven(pollId));
+  const answer = await (pollId === undefined
+    ? session.commit(commits, transaction)
+    : session.commitGiven(pollId, transaction));
   return toCommitResponse(answer, names);
 }
 
@@ -152,8 +157,9 @@ function toPartitionCommit(
   };
 }
 
-function toCommitResponse({ committed, failed }: CommitAnswer, names: TopicNames) {
+function toCommitResponse({ committed, failed, next }: CommitAnswer, names: TopicNames) {
   return create(CommitResponseSchema, {
+    ...(next === null ? {} : { nextTransaction: toWireTransactionRef(next) }),
     committed: committed.map(({ partition, offset }) => ({ ...names.placeOf(partition), offset: BigInt(offset) })),
     failed: failed.map(({ partition, refusal }) => toFailure(names.placeOf(partition), refusal)),
   });

@@ -154,17 +154,33 @@ describe('a request that is not served', () => {
     expect(correlationId).toBe(77);
     expect(body).toMatchObject({ errorCode: 35 });
     expect(body.apiKeys).toContainEqual({ apiKey: 18, minVersion: 0, maxVersion: 4 });
-    expect(body.apiKeys).toContainEqual({ apiKey: 0, minVersion: 0, maxVersion: 11 });
+    expect(body.apiKeys).toContainEqual({ apiKey: 0, minVersion: 0, maxVersion: 12 });
     expect(await client.call('apiVersions', 0, {})).toEqual(
       expect.objectContaining({ errorCode: 0, apiKeys: body.apiKeys }),
     );
+  });
+
+  it('offers the second transaction flow, as far as clients of each version can read it', async () => {
+    const client = await newClient();
+    const software = { clientSoftwareName: 'x', clientSoftwareVersion: '1' };
+    const name = 'transaction.version';
+    const finalized = {
+      errorCode: 0,
+      finalizedFeaturesEpoch: 1,
+      finalizedFeatures: [{ name, maxVersionLevel: 2, minVersionLevel: 2 }],
+    };
+    const supportedFeatures = [{ name, minVersion: 0, maxVersion: 2 }];
+    expect(await client.call('apiVersions', 4, software)).toMatchObject({ ...finalized, supportedFeatures });
+    expect(await client.call('apiVersions', 3, software)).toMatchObject({ ...finalized, supportedFeatures: [] });
+    const none = { finalizedFeaturesEpoch: -1, finalizedFeatures: [], supportedFeatures: [] };
+    expect(await client.call('apiVersions', 2, {})).toMatchObject({ errorCode: 0, ...none });
   });
 
   it.each([
     ['of an API that nobody knows', 999, 0, 'API 999 version 0'],
     ['of a version that is not served', 1, 3, 'Fetch version 3'],
     ['of a version that is only advertised', 0, 2, 'Produce version 2'],
-    ['of an API without a handler', 26, 0, 'EndTxn version 0'],
+    ['of an API without a handler', 17, 0, 'SaslHandshake version 0'],
   ])('%s closes the connection, as in Kafka', async (_what, apiKey, version, said) => {
     const client = await newClient();
     const frame = frameOf('metadata', 0, { topics: [] });

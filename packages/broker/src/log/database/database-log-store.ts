@@ -321,10 +321,10 @@ export class DatabaseLogStore implements LogStore {
     return this.#reader.findBySize(key, maxBytes);
   }
 
-  compactionStatus(key: PartitionKey, beforeMs = Infinity): CompactionStatus {
+  compactionStatus(key: PartitionKey, beforeMs = Infinity, beforeOffset = Infinity): CompactionStatus {
     const partition = this.#applier.partitions.get(key);
     if (partition === undefined) throw unknownPartition(key);
-    return partition.compactionStatus(beforeMs);
+    return partition.compactionStatus(beforeMs, beforeOffset);
   }
 
   info(key: PartitionKey): PartitionInfo | undefined {

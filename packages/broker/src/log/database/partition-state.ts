@@ -159,7 +159,7 @@ export class DatabasePartition {
   }
 
   /** As LogStore.compactionStatus. */
-  compactionStatus(beforeMs: number): CompactionStatus {
+  compactionStatus(beforeMs: number, beforeOffset = Infinity): CompactionStatus {
     const { newest, logStartOffset } = this;
     const pieces = this.#pieces;
     const cleanEndOffset = Math.max(pieces.cleanEnd, logStartOffset);
@@ -172,7 +172,7 @@ export class DatabasePartition {
     let dirtySinceMs: number | null = null;
     for (const piece of pieces.dirty) {
       dirtySinceMs = Math.min(dirtySinceMs ?? Infinity, piece.minTimestampMs);
-      if (piece.maxTimestampMs >= beforeMs && start < end) {
+      if ((piece.maxTimestampMs >= beforeMs || piece.endOffset > beforeOffset) && start < end) {
         end = start;
         endBytes = before;
       }

@@ -10,7 +10,7 @@ export interface ClosedSegment {
 }
 
 /** As LogStore.compactionStatus. A segment counts whole, on the side of its end. */
-export function compactionStatusOf(log: PartitionLog, beforeMs: number): CompactionStatus {
+export function compactionStatusOf(log: PartitionLog, beforeMs: number, beforeOffset: number): CompactionStatus {
   const cleanEndOffset = Math.max(log.cleanEnd, log.logStartOffset);
   let endOffset: number | null = null;
   let cleanBytes = 0;
@@ -20,7 +20,8 @@ export function compactionStatusOf(log: PartitionLog, beforeMs: number): Compact
   for (const [i, segment] of log.segments.entries()) {
     const end = log.segmentEnd(i);
     if (end <= log.logStartOffset) continue;
-    if (endOffset === null && (!segment.closed || segment.maxTimestampMs >= beforeMs)) endOffset = segment.baseOffset;
+    const isBeyond = !segment.closed || segment.maxTimestampMs >= beforeMs || end > beforeOffset;
+    if (endOffset === null && isBeyond) endOffset = segment.baseOffset;
     if (end <= cleanEndOffset) cleanBytes += segment.sizeBytes;
     else {
       if (endOffset === null) dirtyBytes += segment.sizeBytes;

@@ -375,8 +375,8 @@ class FileLogStore implements LogStore {
     if (log.deleted) throw unknownPartition(key);
   }
 
-  compactionStatus(key: PartitionKey, beforeMs = Infinity): CompactionStatus {
-    return compactionStatusOf(this.#visible(key), beforeMs);
+  compactionStatus(key: PartitionKey, beforeMs = Infinity, beforeOffset = Infinity): CompactionStatus {
+    return compactionStatusOf(this.#visible(key), beforeMs, beforeOffset);
   }
 
   async rewrite(key: PartitionKey, endOffset: number, rewriter: Rewriter): Promise<void> {

@@ -153,7 +153,7 @@ export class MemoryLogStore implements LogStore {
     this.#require(key);
   }
 
-  compactionStatus(key: PartitionKey, beforeMs = Infinity): CompactionStatus {
+  compactionStatus(key: PartitionKey, beforeMs = Infinity, beforeOffset = Infinity): CompactionStatus {
     const { run, logStartOffset, cleanEndOffset } = this.#require(key);
     const cleanEnd = Math.max(cleanEndOffset, logStartOffset);
     const newest = run.length - 1;
@@ -163,7 +163,8 @@ export class MemoryLogStore implements LogStore {
     let endOffset: number | null = null;
     for (; index <= newest; index++) {
       const { baseOffset, lastOffset, maxTimestampMs, records } = run.at(index);
-      if (endOffset === null && (index === newest || maxTimestampMs >= beforeMs)) endOffset = baseOffset;
+      const isBeyond = index === newest || maxTimestampMs >= beforeMs || lastOffset >= beforeOffset;
+      if (endOffset === null && isBeyond) endOffset = baseOffset;
       if (lastOffset < cleanEnd) bytes.clean += records.length;
       else {
         bytes[endOffset === null ? 'dirty' : 'open'] += records.length;

@@ -216,7 +216,7 @@ describe('a request to a group', () => {
 });
 
 describe('a coordinator', () => {
-  it.for([0, 1, 2, 3, 4, 5])('is this broker, for groups and transactions (version %i)', async (version) => {
+  it.for([0, 1, 2, 3, 4, 5, 6])('is this broker, for groups and transactions (version %i)', async (version) => {
     const node = { nodeId: 1, host: 'broker.test', port: 9092, errorCode: 0 };
     for (const keyType of version === 0 ? [0] : [0, 1]) {
       const request = version < 4 ? { key: 'payment', keyType } : { keyType, coordinatorKeys: ['payment', 'audit'] };
@@ -236,7 +236,7 @@ describe('a coordinator', () => {
       errorCode: code,
       nodeId: -1,
     });
-    const found = await scenario.ask('findCoordinator', 5, { keyType: 2, coordinatorKeys: ['x'] });
+    const found = await scenario.ask('findCoordinator', 6, { keyType: 2, coordinatorKeys: ['x'] });
     expect(found.coordinators).toMatchObject([{ key: 'x', errorCode: code, nodeId: -1 }]);
   });
 });

@@ -1,11 +1,13 @@
 /**
  * Fetch 4–16: whole record batches from an offset on, uncopied and undecoded; waits up to maxWaitMs for minBytes.
  *
- * The batch that contains the offset comes whole, and a batch comes even when it is larger than what was asked for.
+ * The batch that contains the offset comes whole, and a batch comes even when it is larger than what was asked for. Who reads what
+ * is committed only (isolation level 1) gets batches below the last stable offset, aborted ones and markers too, and with them
+ * the transactions that were aborted, by which clients drop theirs.
  *
  * Differences from Kafka: an answer has at most {@link MAX_ANSWER_BYTES}. Fetch sessions are never created (KIP-227: every
- * answer has session id 0), so that each request names all its partitions. Nothing is transactional yet: the last stable
- * offset is the high watermark for both isolation levels. There are no followers: who claims to be one reads like a consumer.
+ * answer has session id 0), so that each request names all its partitions. There are no followers: who claims to be one reads
+ * like a consumer.
  */
 import { partitionKey, type PartitionKey } from '@naru/base';
 import { kafkaErrorCode, KAFKA_ERRORS, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
@@ -13,10 +15,12 @@ import { isRefusal, type FetchedPartition, type FetchPartition, type ShardClient
 import { longPoll } from '../../../service/long-poll.ts';
 import type { TopicService } from '../../../service/topics.ts';
 import type { KafkaHandlers } from '../kafka-handler.ts';
+import { inOrderOfBatches } from './aborted-transactions.ts';
 import { findPartition, leaderEpochError } from './partition-errors.ts';
 
 /** Of one answer, whatever the client asks for, plus one batch; less when memory for answers is short. */
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
+const READ_COMMITTED = 1;
 /** Longer waits are cut: nothing says that the client is still there. */
 const MAX_WAIT_MS = 5 * 60_000;
 
@@ -29,6 +33,7 @@ export interface FetchOptions {
 
 type Request = KafkaRequest<'fetch'>;
 type Answer = KafkaResponse<'fetch'>;
+type AbortedTransaction = NonNullable<FetchedPartition['aborted']>[number];
 type WantedTopic = Request['topics'][number];
 type WantedPartition = WantedTopic['partitions'][number];
 type PartitionAnswer = Answer['responses'][number]['partitions'][number];
@@ -49,6 +54,7 @@ export function fetchHandlers(options: FetchOptions): Pick<KafkaHandlers, 'fetch
             maxBytes: Math.min(Math.max(request.maxBytes, 1), maxAnswerBytes),
             maxWaitMs: mayWait ? Math.min(Math.max(request.maxWaitMs, 0), MAX_WAIT_MS) : 0,
             everyPartition: true,
+            view: request.isolationLevel === READ_COMMITTED ? 'stable' : 'all',
           },
           signal,
         );
@@ -133,7 +139,7 @@ function wholeError(errorCode: number): Answer {
 }
 
 function fetchedAnswer(partitionIndex: number, fetched: FetchedPartition): PartitionAnswer {
-  const { highWatermark, logStartOffset, batches, refusal } = fetched;
+  const { highWatermark, lastStableOffset, logStartOffset, batches, refusal, aborted } = fetched;
   if (refusal !== null) {
     return { ...emptyAnswer(partitionIndex, kafkaErrorCode(refusal.code, 'fetch')), highWatermark, logStartOffset };
   }
@@ -141,10 +147,16 @@ function fetchedAnswer(partitionIndex: number, fetched: FetchedPartition): Parti
     partitionIndex,
     errorCode: 0,
     highWatermark,
-    lastStableOffset: highWatermark,
+    lastStableOffset,
     logStartOffset,
+    // Null for who reads everything, as in Kafka.
+    abortedTransactions: aborted === undefined ? null : inOrderOfBatches(aborted, batches).map(abortedAnswer),
     records: batches,
   };
+}
+
+function abortedAnswer({ producerId, firstOffset }: AbortedTransaction): { producerId: number; firstOffset: number } {
+  return { producerId, firstOffset };
 }
 
 /** Without records, which some clients cannot take to be null. */

@@ -1,5 +1,5 @@
 /**
- * FindCoordinator 0–5: this broker, whatever is asked for.
+ * FindCoordinator 0–6: this broker, whatever is asked for.
  *
  * Differs from Kafka: nothing has to be created first, so that it is never COORDINATOR_NOT_AVAILABLE. Share groups (key
  * type 2, of version 6) are INVALID_REQUEST, as there.

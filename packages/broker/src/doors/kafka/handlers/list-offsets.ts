@@ -1,8 +1,9 @@
 /**
  * ListOffsets 1–9: the ends of partitions, and the first record of a time or later, exactly: its own offset and time.
  *
- * Differences from Kafka: nothing is transactional yet, so that the end is the same for both isolation levels. There is no
- * tiered storage: the earliest local offset is the earliest, and there is no latest tiered one, as in Kafka without it.
+ * Who reads what is committed only (isolation level 1, from version 2) is told of nothing beyond the last stable offset.
+ *
+ * Differences from Kafka: there is no tiered storage: the earliest local offset is the earliest, and there is no latest tiered one, as in Kafka without it.
  */
 import { kafkaErrorCode, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
 import { isRefusal, type OffsetPosition, type ShardClient } from '../../../runtime/commands.ts';
@@ -10,6 +11,7 @@ import type { TopicService } from '../../../service/topics.ts';
 import type { KafkaHandlers } from '../kafka-handler.ts';
 import { findPartition, leaderEpochError } from './partition-errors.ts';
 
+const READ_COMMITTED = 1;
 const LATEST = -1;
 const EARLIEST = -2;
 const LARGEST_TIMESTAMP = -3;
@@ -30,10 +32,11 @@ type PartitionAnswer = KafkaResponse<'listOffsets'>['topics'][number]['partition
 export function listOffsetsHandlers(options: ListOffsetsOptions): Pick<KafkaHandlers, 'listOffsets'> {
   return {
     listOffsets: {
-      async handle({ topics }) {
+      async handle({ topics, isolationLevel }) {
+        const isStable = isolationLevel === READ_COMMITTED;
         const found = topics.map(async ({ name, partitions }) => ({
           name,
-          partitions: await Promise.all(partitions.map((wanted) => find(name, wanted, options))),
+          partitions: await Promise.all(partitions.map((wanted) => find(name, wanted, isStable, options))),
         }));
         return { topics: await Promise.all(found) };
       },
@@ -50,7 +53,12 @@ export function listOffsetsHandlers(options: ListOffsetsOptions): Pick<KafkaHand
   };
 }
 
-async function find(name: string, wanted: Wanted, options: ListOffsetsOptions): Promise<PartitionAnswer> {
+async function find(
+  name: string,
+  wanted: Wanted,
+  isStable: boolean,
+  options: ListOffsetsOptions,
+): Promise<PartitionAnswer> {
   const { partitionIndex, currentLeaderEpoch, timestamp } = wanted;
   const partition = findPartition(options.topics, name, partitionIndex);
   if (typeof partition === 'number') return { partitionIndex, errorCode: partition };
@@ -58,7 +66,7 @@ async function find(name: string, wanted: Wanted, options: ListOffsetsOptions): 
   if (epochError !== 0) return { partitionIndex, errorCode: epochError };
   if (timestamp === LATEST_TIERED) return { partitionIndex, errorCode: 0 };
   const position = positionOf(timestamp);
-  const found = await options.shard.submit({ type: 'find-offset', partition, position });
+  const found = await options.shard.submit({ type: 'find-offset', partition, position, isStable });
   if (isRefusal(found)) return { partitionIndex, errorCode: kafkaErrorCode(found.code, 'fetch') };
   const isByTime = position.at === 'time' || position.at === 'largest-time';
   if (isByTime && found.timestampMs === null) return { partitionIndex, errorCode: 0 };

@@ -1,10 +1,8 @@
 /** What Kafka clients publish and read by, together: metadata, records, offsets. Groups and administration have their own. */
 import type { Timers } from '@naru/base';
 import type { ShardClient } from '../../../runtime/commands.ts';
-import type { ProducerIds } from '../../../service/producer-ids.ts';
 import type { TopicService } from '../../../service/topics.ts';
 import { fetchHandlers } from './fetch.ts';
-import { initProducerIdHandlers } from './init-producer-id.ts';
 import { listOffsetsHandlers } from './list-offsets.ts';
 import { metadataHandlers } from './metadata.ts';
 import { offsetForLeaderEpochHandlers } from './offset-for-leader-epoch.ts';
@@ -14,7 +12,6 @@ export interface LogHandlersOptions {
   readonly topics: TopicService;
   readonly shard: ShardClient;
   readonly timers: Timers;
-  readonly producerIds: ProducerIds;
   readonly clusterId: string;
   /** In force for everything that this broker writes. */
   readonly leaderEpoch: number;
@@ -29,6 +26,5 @@ export function logHandlers(options: LogHandlersOptions) {
     ...fetchHandlers(options),
     ...listOffsetsHandlers(options),
     ...offsetForLeaderEpochHandlers(options),
-    ...initProducerIdHandlers(options.producerIds),
   };
 }

@@ -5,15 +5,17 @@
  * ask for everything; several groups from version 8 on; a member of the new protocol says who it is from version 9 on, and
  * is refused with UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH.
  *
- * Differs from Kafka: a group is answered once in a request, a second time it is INVALID_REQUEST; offsets are always stable,
- * as long as there are no transactions.
+ * Who asks for what is stable (from version 7 on) is told UNSTABLE_OFFSET_COMMIT of partitions for which an open transaction holds
+ * offsets (KIP-447).
+ *
+ * Differs from Kafka: a group is answered once in a request, a second time it is INVALID_REQUEST.
  */
 import { partitionKey, type PartitionKey } from '@naru/base';
 import { checkGroupId, refuse, type Refusal } from '@naru/protocol';
-import type { KafkaRequest, KafkaResponse } from '@naru/protocol/kafka';
+import { KAFKA_ERRORS, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
 import type { CommittedOffset } from '../../../core/group/index.ts';
 import type { TopicRegistry } from '../../../core/registry/topic-registry.ts';
-import { isRefusal, type ShardClient } from '../../../runtime/commands.ts';
+import { isRefusal, type PartitionOffset, type ShardClient } from '../../../runtime/commands.ts';
 import type { KafkaCall, KafkaHandlers } from '../kafka-handler.ts';
 import { errorCodeOf, type GroupHandlerOptions } from './group-members.ts';
 import { byTopic, findPartition, findTopic } from './topic-partitions.ts';
@@ -26,7 +28,7 @@ const NOTHING_COMMITTED: Pick<CommittedOffset, 'offset' | 'leaderEpoch' | 'metad
 
 type Question = KafkaRequest<'offsetFetch'>['groups'][number];
 type Answer = NonNullable<KafkaResponse<'offsetFetch'>['groups']>[number];
-type Committed = ReadonlyMap<PartitionKey, CommittedOffset | null>;
+type Committed = ReadonlyMap<PartitionKey, Pick<PartitionOffset, 'committed' | 'isUnstable'>>;
 
 export function offsetFetchHandlers({
   shard,
@@ -45,7 +47,9 @@ export function offsetFetchHandlers({
           const refusal = twice ?? checkGroupId(groupId);
           const committed = refusal ?? (await committedOf(shard, registry, question));
           answers.push(
-            isRefusal(committed) ? refused(question, committed, call) : answer(question, committed, registry),
+            isRefusal(committed)
+              ? refused(question, committed, call)
+              : answer(question, committed, request.requireStable, registry),
           );
         }
         return respond(answers, call);
@@ -75,42 +79,59 @@ async function committedOf(
   registry: TopicRegistry,
   { groupId, memberId, memberEpoch, topics }: Question,
 ): Promise<Committed | Refusal> {
-  if (memberId !== null || memberEpoch >= 0) return committedForMember(shard, groupId, memberId ?? '', memberEpoch);
   const partitions =
     topics?.flatMap(({ name, partitionIndexes }) => {
       const topic = findTopic(registry, name);
       return partitionIndexes.flatMap((partition) => findPartition(topic, partition) ?? []);
     }) ?? null;
-  const reply = await shard.submit({ type: 'group-offsets', groupId, partitions });
-  return isRefusal(reply) ? reply : new Map(reply.map(({ partition, committed }) => [partition, committed]));
+  const isMember = memberId !== null || memberEpoch >= 0;
+  // Asked one right behind the other: nobody commits in between.
+  const [refusal, reply] = await Promise.all([
+    isMember ? checkMember(shard, groupId, memberId ?? '', memberEpoch) : null,
+    shard.submit({ type: 'group-offsets', groupId, partitions }),
+  ]);
+  if (refusal !== null) return refusal;
+  return isRefusal(reply) ? reply : new Map(reply.map((found) => [found.partition, found]));
 }
 
-/** Member and offsets as of the same moment. */
-async function committedForMember(
+/** Of the new protocol, in a group that is there. */
+async function checkMember(
   shard: ShardClient,
   groupId: string,
   memberId: string,
   memberEpoch: number,
-): Promise<Committed | Refusal> {
+): Promise<Refusal | null> {
   const group = await shard.submit({ type: 'describe-group', groupId });
-  if (isRefusal(group)) return group.code === 'GROUP_ID_NOT_FOUND' ? new Map() : group;
-  if (group.type === 'consumer') {
-    const member = group.members.find((one) => one.memberId === memberId);
-    if (member === undefined) return refuse('UNKNOWN_MEMBER_ID', `group ${groupId} has no member ${memberId}`);
-    if (member.memberEpoch !== memberEpoch) {
-      return refuse('STALE_MEMBER_EPOCH', `member ${memberId} is at epoch ${member.memberEpoch}, not ${memberEpoch}`);
-    }
-  }
-  return new Map(group.offsets.map(({ partition, committed }) => [partition, committed]));
+  if (isRefusal(group)) return group.code === 'GROUP_ID_NOT_FOUND' ? null : group;
+  if (group.type !== 'consumer') return null;
+  const member = group.members.find((one) => one.memberId === memberId);
+  if (member === undefined) return refuse('UNKNOWN_MEMBER_ID', `group ${groupId} has no member ${memberId}`);
+  if (member.memberEpoch === memberEpoch) return null;
+  return refuse('STALE_MEMBER_EPOCH', `member ${memberId} is at epoch ${member.memberEpoch}, not ${memberEpoch}`);
 }
 
-function answer({ groupId, topics }: Question, committed: Committed, registry: TopicRegistry): Answer {
+function answer(
+  { groupId, topics }: Question,
+  committed: Committed,
+  requireStable: boolean,
+  registry: TopicRegistry,
+): Answer {
   const entry = (partitionIndex: number, key: PartitionKey | undefined) => {
-    const { offset, leaderEpoch, metadata } = (key === undefined ? null : committed.get(key)) ?? NOTHING_COMMITTED;
-    return { partitionIndex, committedOffset: offset, committedLeaderEpoch: leaderEpoch, metadata, errorCode: 0 };
+    const found = key === undefined ? undefined : committed.get(key);
+    const isUnstable = requireStable && found?.isUnstable === true;
+    const { offset, leaderEpoch, metadata } = (isUnstable ? null : found?.committed) ?? NOTHING_COMMITTED;
+    const errorCode = isUnstable ? KAFKA_ERRORS.UNSTABLE_OFFSET_COMMIT.code : 0;
+    return { partitionIndex, committedOffset: offset, committedLeaderEpoch: leaderEpoch, metadata, errorCode };
   };
   if (topics === null) {
-    const existing = byTopic(registry, [...committed.keys()]).map(({ topicId, topicName: name, partitions }) => ({
+    // What an open transaction would commit for the first time is nothing yet.
+    const shown = [...committed].filter(
+      ([, { committed: offset, isUnstable }]) => offset !== null || (isUnstable && requireStable),
+    );
+    const existing = byTopic(
+      registry,
+      shown.map(([key]) => key),
+    ).map(({ topicId, topicName: name, partitions }) => ({
       name,
       partitions: partitions.map((partition) => entry(partition, partitionKey(topicId, partition))),
     }));

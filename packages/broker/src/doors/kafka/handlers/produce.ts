@@ -1,30 +1,29 @@
 /**
- * Produce 3–11: stores one record batch v2 for each partition named, undecoded.
+ * Produce 3–12: stores one record batch v2 for each partition named, undecoded.
+ *
+ * From version 12 on a transactional batch makes its partition a part of the transaction (KIP-890); before, AddPartitionsToTxn does.
  *
  * Differences from Kafka: acks=1 is as durable as acks=all, and acks=0 waits for nothing but closes the connection on an error
- * as Kafka does. Transactional producers are refused with UNSUPPORTED_VERSION. A batch of many partitions' request is copied
- * out of the request's memory unless it is most of it, so that keeping it keeps nothing else.
+ * as Kafka does. A batch of many partitions' request is copied out of the request's memory unless it is most of it, so that
+ * keeping it keeps nothing else.
  */
-import type { PartitionKey, Timers } from '@naru/base';
+import type { Timers } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import { BATCH_HEADER_BYTES, firstBatchSize } from '@naru/protocol/batch';
-import {
-  kafkaErrorCode,
-  kafkaErrorName,
-  KAFKA_ERRORS,
-  type KafkaRequest,
-  type KafkaResponse,
-} from '@naru/protocol/kafka';
-import { isRefusal, type AppendReply, type ShardClient } from '../../../runtime/commands.ts';
+import { KAFKA_ERRORS, type KafkaRequest, type KafkaResponse } from '@naru/protocol/kafka';
+import { isRefusal, type AppendCommand, type AppendReply, type ShardClient } from '../../../runtime/commands.ts';
 import type { TopicService } from '../../../service/topics.ts';
 import { ConnectionRefusal, type KafkaCall, type KafkaHandlers } from '../kafka-handler.ts';
 import { findPartition } from './partition-errors.ts';
+import { transactionErrorName } from './transaction-errors.ts';
 
 /** Kafka's code for zstd in versions whose clients do not know it. */
 const ZSTD = 4;
 const ZSTD_SINCE = 7;
 const ATTRIBUTES_AT = 22;
 const COMPRESSION_MASK = 0x07;
+const TRANSACTIONAL_BIT = 0x10;
+const SECOND_FLOW_SINCE = 12;
 /** A batch that is at least this share of its memory stays in it. */
 const KEPT_SHARE = 0.5;
 
@@ -51,11 +50,11 @@ export function produceHandlers(options: ProduceOptions): Pick<KafkaHandlers, 'p
         const outcomes = await inTime(append(request, call, options), request.timeoutMs, options.timers);
         if (request.acks === 0) return unacknowledged(outcomes);
         let next = 0;
-        return answer(request, (index) => partitionAnswer(index, outcomes[next++] as Outcome));
+        return answer(request, (index) => partitionAnswer(index, outcomes[next++] as Outcome, call.version));
       },
-      failed(request, error) {
+      failed(request, error, { version }) {
         if (request.acks === 0) throw new ConnectionRefusal(`a request with acks=0 failed: ${error.message}`);
-        return answer(request, (index) => partitionAnswer(index, error.toRefusal()));
+        return answer(request, (index) => partitionAnswer(index, error.toRefusal(), version));
       },
     },
   };
@@ -65,17 +64,16 @@ export function produceHandlers(options: ProduceOptions): Pick<KafkaHandlers, 'p
 function append(request: Request, call: KafkaCall, { topics, shard }: ProduceOptions): Promise<Outcome[]> {
   const outcomes: Promise<Outcome>[] = [];
   const refused = (reason: Refusal): void => void outcomes.push(Promise.resolve(reason));
-  const refusal = request.transactionalId === null ? null : refuse('UNSUPPORTED', 'transactions are not supported yet');
+  const flow = call.version >= SECOND_FLOW_SINCE ? 2 : 1;
   for (const { name, partitionData } of request.topicData) {
     for (const { index, records } of partitionData) {
       const partition = findPartition(topics, name, index);
-      if (refusal !== null) refused(refusal);
-      else if (typeof partition === 'number') {
+      if (typeof partition === 'number') {
         refused(refuse('UNKNOWN_TOPIC_OR_PARTITION', `there is no partition ${index} of topic ${name}`));
       } else {
-        const checked = checkRecords(records, call.version);
+        const checked = checkRecords(records, request.transactionalId, call.version);
         if (isRefusal(checked)) refused(checked);
-        else outcomes.push(appended(shard, partition, owned(checked)));
+        else outcomes.push(appended(shard, { type: 'append', partition, batch: owned(checked), flow }));
       }
     }
   }
@@ -83,8 +81,9 @@ function append(request: Request, call: KafkaCall, { topics, shard }: ProduceOpt
 }
 
 /** The append is asked for before this returns. */
-async function appended(shard: ShardClient, partition: PartitionKey, batch: Uint8Array): Promise<Outcome> {
-  const reply = await shard.submit({ type: 'append', partition, batch }).catch(operational);
+async function appended(shard: ShardClient, command: AppendCommand): Promise<Outcome> {
+  const { partition } = command;
+  const reply = await shard.submit(command).catch(operational);
   if (!isRefusal(reply) || reply.code !== 'UNKNOWN_PRODUCER_ID') return reply;
   const found = await shard.submit({ type: 'describe-partitions', partitions: [partition] }).catch(operational);
   return { ...reply, logStartOffset: isRefusal(found) ? undefined : found[0]?.logStartOffset };
@@ -109,7 +108,11 @@ function badAcks(index: number): PartitionAnswer {
 }
 
 /** Exactly one batch, of the format that is stored; the shard looks at the rest. */
-function checkRecords(records: Uint8Array | null, version: number): Uint8Array | Refusal {
+function checkRecords(
+  records: Uint8Array | null,
+  transactionalId: string | null,
+  version: number,
+): Uint8Array | Refusal {
   if (records === null || records.length === 0) return refuse('INVALID_RECORD', 'there is no record batch');
   if (records.length < BATCH_HEADER_BYTES) return refuse('CORRUPT_MESSAGE', 'the record batch is cut off');
   try {
@@ -120,7 +123,11 @@ function checkRecords(records: Uint8Array | null, version: number): Uint8Array |
   } catch (error) {
     return operational(error);
   }
-  if (version < ZSTD_SINCE && ((records[ATTRIBUTES_AT] as number) & COMPRESSION_MASK) === ZSTD) {
+  const attributes = records[ATTRIBUTES_AT] as number;
+  if (transactionalId === null && (attributes & TRANSACTIONAL_BIT) !== 0) {
+    return refuse('INVALID_REQUEST', 'a transactional batch comes with its transactional id');
+  }
+  if (version < ZSTD_SINCE && (attributes & COMPRESSION_MASK) === ZSTD) {
     return refuse('UNSUPPORTED_COMPRESSION_TYPE', `zstd needs version ${ZSTD_SINCE} of Produce, this is ${version}`);
   }
   return records;
@@ -159,12 +166,13 @@ function answer({ topicData }: Request, partition: (index: number) => PartitionA
   };
 }
 
-function partitionAnswer(index: number, outcome: Outcome): PartitionAnswer {
+function partitionAnswer(index: number, outcome: Outcome, version: number): PartitionAnswer {
   if (!isRefusal(outcome)) {
     return { index, errorCode: 0, baseOffset: outcome.baseOffset, logStartOffset: outcome.logStartOffset };
   }
   const { code, message, logStartOffset = -1 } = outcome;
-  const errorCode = kafkaErrorCode(code, 'produce');
-  const errorMessage = `${kafkaErrorName(code, 'produce')}: ${message}`;
+  const name = transactionErrorName(code, 'produce', version);
+  const errorCode = KAFKA_ERRORS[name].code;
+  const errorMessage = `${name}: ${message}`;
   return { index, errorCode, baseOffset: -1, logStartOffset, errorMessage };
 }
