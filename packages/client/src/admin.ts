@@ -16,6 +16,8 @@ import { withDeadline } from './call-options.ts';
 import type { Runtime } from './runtime.ts';
 import type { StartPosition } from './subscriber/start-position.ts';
 import { wireStartPosition } from './subscriber/start-position.ts';
+import { abortTransaction, describeTransaction, listTransactions } from './transactions-admin.ts';
+import type { TransactionDescription, TransactionFilter, TransactionSummary } from './transactions-admin.ts';
 import type { Transport } from './transport/transport.ts';
 
 /** `ordered`: keyed partitions, each owned by one member of a group. `parallel`: records taken singly by any member. */
@@ -38,6 +40,10 @@ export interface PartitionDescription {
   readonly highWatermark: bigint;
   readonly sizeBytes: bigint;
   readonly leaderEpoch: number;
+  /** Before the first open transaction, where readers of committed events wait; the high watermark when there is none. */
+  readonly lastStableOffset: bigint;
+  /** After the last event that is not a transaction's marker: lag is counted to here. */
+  readonly dataEndOffset: bigint;
 }
 
 export interface TopicDescription extends Topic {
@@ -248,6 +254,8 @@ export class Admin {
       highWatermark: details.highWatermark,
       sizeBytes: details.sizeBytes,
       leaderEpoch: details.leaderEpoch,
+      lastStableOffset: details.lastStableOffset,
+      dataEndOffset: details.dataEndOffset,
     }));
     return { ...topic(response.topic), partitionDetails };
   }
@@ -344,6 +352,26 @@ export class Admin {
   /** @throws NaruError NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND */
   async deleteGroup(groupId: string, options?: CallOptions): Promise<void> {
     await this.#call(AdminService.method.deleteGroup, { groupId }, options);
+  }
+
+  /** What transactional ids there are, by id: all that match. */
+  listTransactions(options: TransactionFilter & CallOptions = {}): Promise<TransactionSummary[]> {
+    return listTransactions((method, request) => this.#call(method, request, options), options);
+  }
+
+  /** @throws NaruError TRANSACTIONAL_ID_NOT_FOUND */
+  describeTransaction(transactionalId: string, options?: CallOptions): Promise<TransactionDescription> {
+    return describeTransaction((method, request) => this.#call(method, request, options), transactionalId);
+  }
+
+  /**
+   * Aborts what a transactional id has open, and fences its producer: everything that it goes on to send is refused with PRODUCER_FENCED.
+   *
+   * @returns whether something was open
+   * @throws NaruError TRANSACTIONAL_ID_NOT_FOUND
+   */
+  abortTransaction(transactionalId: string, options?: CallOptions): Promise<boolean> {
+    return abortTransaction((method, request) => this.#call(method, request, options), transactionalId);
   }
 
   #call<I extends DescMessage, O extends DescMessage>(

@@ -25,6 +25,13 @@ export type {
   TopicType,
   WithheldEvent,
 } from './admin.ts';
+export type {
+  TransactionDescription,
+  TransactionFilter,
+  TransactionPartition,
+  TransactionState,
+  TransactionSummary,
+} from './transactions-admin.ts';
 export type { BackoffPolicy } from './backoff.ts';
 export type { CallOptions } from './call-options.ts';
 export { Catalog, DEFAULT_CATALOG_FILE } from './catalog/catalog.ts';
@@ -65,7 +72,8 @@ export {
 } from './idempotency/postgres-idempotency.ts';
 export type { OnceOptions, PostgresIdempotencyOptions, SqlClient } from './idempotency/postgres-idempotency.ts';
 export { Naru, connect } from './naru.ts';
-export type { CloseOptions, EnqueueOptions, HeadersInput, NaruParts, PublishOptions } from './naru.ts';
+export type { CloseOptions, NaruParts } from './naru.ts';
+export type { EnqueueOptions, HeadersInput, PublishOptions } from './publish-options.ts';
 export { PublishResult } from './publisher/publish-result.ts';
 export type { Delivery, DeliveryListener, PublishResultJson } from './publisher/publish-result.ts';
 export type { Runtime } from './runtime.ts';
@@ -75,6 +83,7 @@ export type { Serde, SerdeContext } from './serde/serde.ts';
 export { DEFAULT_SETTINGS_FILE, loadSettings, parseSettings } from './settings-file.ts';
 export { settingsSchema } from './settings.ts';
 export type { PublisherSettings, Settings, SettingsInput, SubscriberSettings } from './settings.ts';
+export type { Isolation } from './subscriber/isolation.ts';
 export { EventBatch } from './subscriber/event-batch.ts';
 export { EventPoller } from './subscriber/event-poller.ts';
 export type { PollOptions } from './subscriber/event-poller.ts';
@@ -85,12 +94,11 @@ export { HandlerFailedError, NonRetriableError } from './subscriber/handler-erro
 export type { StartPosition } from './subscriber/start-position.ts';
 export { Subscriber } from './subscriber/subscriber.ts';
 export type { DeadLetterReason } from './subscriber/handler-call.ts';
-export type {
-  HandleOptions,
-  PartitionStall,
-  RunOptions,
-  SubscriberOptions,
-  SubscriberOverrides,
-} from './subscriber/subscriber.ts';
+export type { HandleOptions, PartitionStall, RunOptions, SubscriberOptions } from './subscriber/subscriber.ts';
+export type { SubscriberOverrides } from './subscriber/subscriber-settings.ts';
+export type { Committable, CommitTarget, ProducerIdentity, TransactionRefFields } from './transaction/commit-target.ts';
+export { TransactionFencedError } from './transaction/transaction-fenced-error.ts';
+export type { Transaction, TransactionPublishOptions } from './transaction/transaction.ts';
+export type { TransactionOptions } from './transaction/transactions.ts';
 export { ConnectTransport } from './transport/connect-transport.ts';
 export type { MessageStream, PublishStream, SubscribeStream, Transport } from './transport/transport.ts';

@@ -2,9 +2,7 @@
  * The SDK's front door: one connection to a broker, to publish and subscribe with.
  */
 import { delay, topicIdFromBytes, toError } from '@naru/base';
-import { NaruError, checkGroupId, checkTopicName } from '@naru/protocol';
-import type { RecordHeader, RecordHeaders } from '@naru/protocol/batch';
-
+import { NaruError, checkGroupId } from '@naru/protocol';
 import { AdminService } from '@naru/protocol/proto';
 import { Admin } from './admin.ts';
 import { backoffMs } from './backoff.ts';
@@ -17,61 +15,33 @@ import { codecs } from './codecs.ts';
 import { DeadLetters } from './delivery/dead-letters.ts';
 import { EventTracing } from './delivery/event-trace.ts';
 import type { EventTrace, GroupTrace, TraceOptions, TracedEvent, WaitOptions } from './delivery/event-trace.ts';
-import { CloudEvents, ownHeaders } from './publisher/cloud-events.ts';
-import { PendingValues } from './publisher/pending-values.ts';
+import { CloudEvents } from './publisher/cloud-events.ts';
+import { EventEncoder } from './publisher/event-encoder.ts';
+import { EventIntake } from './publisher/event-intake.ts';
+import type { EnqueueOptions, PublishOptions } from './publish-options.ts';
 import type { DeliveryListener, PublishResult } from './publisher/publish-result.ts';
 import { Publisher } from './publisher/publisher.ts';
-import type { TopicLayout } from './publisher/route-table.ts';
+import type { DescribeTopic, TopicLayout } from './publisher/route-table.ts';
 import type { Runtime } from './runtime.ts';
 import { systemRuntime } from './runtime.ts';
 import { SchemaRegistryClient } from './serde/registry/schema-registry-client.ts';
 import type { SchemaRegistryOptions } from './serde/registry/schema-registry-client.ts';
-import type { Awaitable, Serde } from './serde/serde.ts';
-import { isPromise, json, serializeValue } from './serde/serde.ts';
+import type { Awaitable } from './serde/serde.ts';
 import { loadSettings } from './settings-file.ts';
 import type { Settings, SettingsInput } from './settings.ts';
 import { EventPoller } from './subscriber/event-poller.ts';
 import type { PollOptions } from './subscriber/event-poller.ts';
+import type { HandlerPublishing } from './subscriber/call-outputs.ts';
 import type { TopicPartition } from './subscriber/event.ts';
+import { KnownTopics } from './subscriber/known-topics.ts';
 import type { StartPosition } from './subscriber/start-position.ts';
 import { Subscriber } from './subscriber/subscriber.ts';
 import type { SubscriberOptions } from './subscriber/subscriber.ts';
+import type { Transaction } from './transaction/transaction.ts';
+import type { TransactionOptions } from './transaction/transactions.ts';
+import { Transactions } from './transaction/transactions.ts';
 import { ConnectTransport } from './transport/connect-transport.ts';
 import type { Transport } from './transport/transport.ts';
-
-/** Topic names that were found right, so that each is checked once. */
-const MAX_CHECKED_TOPICS = 10_000;
-
-export type HeadersInput = readonly RecordHeader[] | Readonly<Record<string, string | Uint8Array | null>>;
-
-export interface EnqueueOptions {
-  /** What is kept in order: events with equal keys go to one partition. Text is encoded as UTF-8. Default: none. */
-  readonly key?: string | Uint8Array | null | undefined;
-  readonly headers?: HeadersInput | undefined;
-  /** Overrides what the key decides. */
-  readonly partition?: number | undefined;
-  /** Default: now. */
-  readonly timestamp?: number | Date | undefined;
-  /** How the value is written. Default JSON. */
-  readonly serde?: Serde<unknown> | undefined;
-  /**
-   * CloudEvents attributes, unless the setting `publisher.cloudEvents` is off: what it is called by whoever handles it by type (default:
-   * the topic), who says it (default: `/` and the client id), and its own id (default: a new UUIDv7).
-   */
-  readonly type?: string | undefined;
-  readonly source?: string | undefined;
-  readonly id?: string | undefined;
-  /** W3C trace context, as the header of the same name. */
-  readonly traceparent?: string | undefined;
-}
-
-export interface PublishOptions extends EnqueueOptions, CallOptions {
-  /**
-   * What the promise waits for: that the event is stored (the default), or that every group that is declared for the topic has
-   * processed it, as by {@link Naru.wait}.
-   */
-  readonly until?: 'stored' | 'processed' | undefined;
-}
 
 export interface CloseOptions {
   /** How long to wait for what is in flight, milliseconds. Default: the delivery time-out. */
@@ -149,12 +119,13 @@ export class Naru implements AsyncDisposable {
   readonly #transport: Transport;
   readonly #runtime: Runtime;
   readonly #publisher: Publisher;
-  readonly #pendingValues: PendingValues;
-  /** Null when events carry no headers of CloudEvents. */
-  readonly #cloudEvents: CloudEvents | null;
+  readonly #encoder: EventEncoder;
+  readonly #intake: EventIntake;
+  readonly #transactions: Transactions;
+  /** Of handlers. */
+  readonly #publishing: HandlerPublishing;
   readonly #binding: CatalogBinding | null;
   readonly #subscribers = new Set<{ close(): Promise<void> }>();
-  readonly #checkedTopics = new Set<string>();
   #closing: Promise<void> | null = null;
 
   constructor(
@@ -172,18 +143,25 @@ export class Naru implements AsyncDisposable {
     this.admin = new Admin(transport, runtime, settings.requestTimeoutMs);
     this.deadLetters = new DeadLetters(transport, runtime, settings.requestTimeoutMs);
     this.#tracing = new EventTracing(transport, runtime, settings.requestTimeoutMs);
-    this.#publisher = new Publisher({
-      transport,
-      runtime,
-      settings,
-      codecs,
-      describeTopic: (topic, signal) => this.#describeTopic(topic, signal),
-    });
+    const describeTopic: DescribeTopic = (topic, signal) => this.#describeTopic(topic, signal);
+    this.#publisher = new Publisher({ transport, runtime, settings, codecs, describeTopic });
     const source = `/${settings.clientId}`;
-    this.#cloudEvents = settings.publisher.cloudEvents
+    const cloudEvents = settings.publisher.cloudEvents
       ? new CloudEvents({ source, random: runtime.random, traceparent })
       : null;
-    this.#pendingValues = new PendingValues(runtime.timers, settings.publisher.deliveryTimeoutMs);
+    const encoder = new EventEncoder({ clock: runtime.clock, binding: this.#binding, cloudEvents });
+    this.#encoder = encoder;
+    const { deliveryTimeoutMs } = settings.publisher;
+    this.#intake = new EventIntake(this.#publisher, runtime.timers, deliveryTimeoutMs, (event, error) =>
+      this.#publisher.refused(event, error),
+    );
+    this.#transactions = new Transactions({ transport, runtime, settings, codecs, describeTopic, encoder });
+    const topics = new KnownTopics(describeTopic);
+    this.#publishing = {
+      encode: (name, value, options) => encoder.encode(name, value, options),
+      checkTopic: (topic) => topics.check(topic),
+      publish: (name, value, options) => this.publish(name, value, options),
+    };
   }
 
   /**
@@ -206,7 +184,7 @@ export class Naru implements AsyncDisposable {
       return this.#publishWithin(name, value, options);
     return new Promise<PublishResult>((resolve, reject) => {
       try {
-        this.#submit(name, value, options, { resolve, reject });
+        this.#intake.submit(this.#encoder.encode(name, value, options), { resolve, reject });
       } catch (error) {
         reject(toError(error));
       }
@@ -220,28 +198,21 @@ export class Naru implements AsyncDisposable {
    * @throws NaruError for an event that cannot be published at all: SERIALIZATION, RECORD_TOO_LARGE, INVALID_TOPIC, CLOSED. Where
    *   its serde answers with a promise, listeners are told instead
    */
-  enqueue<Name extends EventName>(name: Name, value: EventValue<Name>, asked: EnqueueOptions = {}): boolean {
-    const event = this.catalog?.event(name);
-    const topic = event === undefined ? name : event.topic;
-    const options = event === undefined ? asked : this.#bound.publishing(event, value, asked);
-    this.#checkTopic(topic);
-    const { key: textKey, headers: input, partition, timestamp } = options;
-    const key = keyBytes(textKey);
-    const atMs = timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp);
-    const plain = input === undefined ? undefined : recordHeaders(input);
-    const headers = this.#cloudEvents?.headers(topic, value, options, plain, atMs) ?? plain;
-    if (this.#pendingValues.isFull) return false;
-    const bytes = valueBytes(options.serde, value, topic);
-    if (!isPromise(bytes) && !this.#pendingValues.hasLine(topic))
-      return this.#publisher.enqueue(topic, key, bytes, headers, atMs, partition);
-    this.#lineUp(topic, key, bytes, headers, atMs, partition, null);
-    return true;
+  enqueue<Name extends EventName>(name: Name, value: EventValue<Name>, options: EnqueueOptions = {}): boolean {
+    if (this.#intake.isFull) return false;
+    const event = this.#encoder.encode(name, value, options);
+    if (!this.#intake.isFree(event)) {
+      this.#intake.lineUp(event, null);
+      return true;
+    }
+    const { topic, key, value: bytes, headers, timestampMs, partition } = event;
+    return this.#publisher.enqueue(topic, key, bytes, headers, timestampMs, partition);
   }
 
   /** Resolves when the buffer has room again. */
   ready(options?: CallOptions): Promise<void> {
     return withDeadline(this.#runtime.timers, options, undefined, 'ready', async () => {
-      await this.#pendingValues.whenRoom();
+      await this.#intake.whenRoom();
       await this.#publisher.whenReady();
     });
   }
@@ -249,7 +220,7 @@ export class Naru implements AsyncDisposable {
   /** Sends what was published so far without lingering; resolves when all of it is stored or has failed. */
   flush(options?: CallOptions): Promise<void> {
     return withDeadline(this.#runtime.timers, options, undefined, 'flush', async () => {
-      await this.#pendingValues.whenEntered();
+      await this.#intake.whenEntered();
       await this.#publisher.flush();
     });
   }
@@ -257,6 +228,22 @@ export class Naru implements AsyncDisposable {
   /** Tells what became of enqueued events. @returns a function that ends it */
   onDelivery(listener: DeliveryListener): () => void {
     return this.#publisher.onDelivery(listener);
+  }
+
+  /**
+   * Runs `work`; what it publishes and commits through `tx` is there for readers all together, or not at all. Resolves with what
+   * `work` returned once that is committed, rejects with what it threw once everything is aborted. `work` is run again when the
+   * transaction was aborted for a reason that may pass, so what it does apart from `tx` should do no harm when repeated.
+   *
+   * At most `publisher.transaction.maxConcurrent` transactions are open, further ones wait: do not wait for one inside of another.
+   *
+   * @throws TransactionFencedError when another process uses this transactional id; NaruError DELIVERY_TIMEOUT when it is not known
+   *   whether it was committed, which the message says; BUFFER_FULL when too many wait; what `tx.abort` was told. When the options'
+   *   signal or time ends it while it is being committed, it may be committed all the same
+   */
+  transaction<T>(work: (tx: Transaction) => Awaitable<T>, options: TransactionOptions = {}): Promise<T> {
+    if (this.#closing !== null) return Promise.reject(new NaruError('CLOSED', 'the connection is closed'));
+    return this.#transactions.run(work, options);
   }
 
   /** A member of the consumer group `group`: register handlers, then `run()`. */
@@ -267,6 +254,8 @@ export class Naru implements AsyncDisposable {
         ...this.#subscriberContext(),
         catalog: this.#binding ?? undefined,
         resolvePosition: (partition, position) => this.#resolvePosition(partition, position),
+        publishing: this.#publishing,
+        producers: this.#transactions.producers,
         closed: () => this.#subscribers.delete(subscriber),
       },
       group,
@@ -323,52 +312,12 @@ export class Naru implements AsyncDisposable {
 
   async #close({ timeoutMs = this.settings.publisher.deliveryTimeoutMs }: CloseOptions): Promise<void> {
     await Promise.all([...this.#subscribers].map((subscriber) => subscriber.close()));
+    await this.#transactions.close(timeoutMs);
     // What is still open then is reported to whoever published it.
     await this.flush({ timeoutMs }).catch(() => {});
-    this.#pendingValues.close(() => new NaruError('CLOSED', 'the connection is closed; the event was not sent'));
+    this.#intake.close(() => new NaruError('CLOSED', 'the connection is closed; the event was not sent'));
     await this.#publisher.close();
     await this.#transport.close();
-  }
-
-  #submit(name: string, value: unknown, asked: PublishOptions, settler: PublishSettler): (() => boolean) | null {
-    const event = this.catalog?.event(name);
-    const topic = event === undefined ? name : event.topic;
-    const options = event === undefined ? asked : this.#bound.publishing(event, value, asked);
-    this.#checkTopic(topic);
-    const { key: textKey, headers: input, partition, timestamp } = options;
-    const key = keyBytes(textKey);
-    const atMs = timestamp === undefined ? this.#runtime.clock.nowMs() : timestampMs(timestamp);
-    const plain = input === undefined ? undefined : recordHeaders(input);
-    const headers = this.#cloudEvents?.headers(topic, value, options, plain, atMs) ?? plain;
-    const bytes = valueBytes(options.serde, value, topic);
-    if (!isPromise(bytes) && !this.#pendingValues.hasLine(topic))
-      return this.#publisher.publish(topic, key, bytes, headers, atMs, partition, settler);
-    return this.#lineUp(topic, key, bytes, headers, atMs, partition, settler);
-  }
-
-  /** Publishes once the value is ready and everything before it in its topic has been published. */
-  #lineUp(
-    topic: string,
-    key: Uint8Array | null,
-    value: Awaitable<Uint8Array | null>,
-    encoded: RecordHeaders | undefined,
-    atMs: number,
-    partition: number | undefined,
-    settler: PublishSettler | null,
-  ): () => boolean {
-    const headers = ownHeaders(encoded);
-    return this.#pendingValues.add(topic, value, {
-      enter: (ready) => this.#publisher.publish(topic, key, ready, headers, atMs, partition, settler),
-      failed: (error) => {
-        if (settler === null) this.#publisher.refused({ topic, key, headers, partition }, error);
-        else settler.reject(error);
-      },
-    });
-  }
-
-  /** Only where there is a catalog. */
-  get #bound(): CatalogBinding {
-    return this.#binding as CatalogBinding;
   }
 
   async #publishUntilProcessed(name: string, value: unknown, options: PublishOptions): Promise<PublishResult> {
@@ -386,18 +335,11 @@ export class Naru implements AsyncDisposable {
     return withDeadline(this.#runtime.timers, options, undefined, what, (signal) => {
       if (signal.aborted) return Promise.reject(abortedError(signal, what));
       return new Promise<PublishResult>((resolve, reject) => {
-        const takeBack = this.#submit(topic, value, options, { resolve, reject });
+        const event = this.#encoder.encode(topic, value, options);
+        const takeBack = this.#intake.submit(event, { resolve, reject });
         signal.addEventListener('abort', () => takeBack?.(), { once: true });
       });
     });
-  }
-
-  #checkTopic(topic: string): void {
-    if (this.#checkedTopics.has(topic)) return;
-    const refusal = checkTopicName(topic);
-    if (refusal !== null) throw NaruError.from(refusal);
-    if (this.#checkedTopics.size >= MAX_CHECKED_TOPICS) this.#checkedTopics.clear();
-    this.#checkedTopics.add(topic);
   }
 
   #checkOpen(): void {
@@ -410,6 +352,8 @@ export class Naru implements AsyncDisposable {
       runtime: this.#runtime,
       settings: this.settings,
       codecs,
+      encoder: this.#encoder,
+      producers: this.#transactions.producers,
     };
   }
 
@@ -434,32 +378,4 @@ export class Naru implements AsyncDisposable {
     if (found === undefined) throw new NaruError('UNKNOWN_TOPIC_OR_PARTITION', `no partition ${topic}/${partition}`);
     return Number(found.offset);
   }
-}
-
-interface PublishSettler {
-  resolve(result: PublishResult): void;
-  reject(error: NaruError): void;
-}
-
-function keyBytes(key: string | Uint8Array | null | undefined): Uint8Array | null {
-  if (typeof key === 'string') return Buffer.from(key, 'utf8');
-  return key ?? null;
-}
-
-function valueBytes(serde: Serde<unknown> | undefined, value: unknown, topic: string): Awaitable<Uint8Array | null> {
-  return serializeValue(serde ?? json, value, topic);
-}
-
-function recordHeaders(headers: HeadersInput): readonly RecordHeader[] {
-  if (Array.isArray(headers)) return headers as readonly RecordHeader[];
-  return Object.entries(headers as Readonly<Record<string, string | Uint8Array | null>>).map(([key, value]) => ({
-    key,
-    value: typeof value === 'string' ? Buffer.from(value, 'utf8') : value,
-  }));
-}
-
-function timestampMs(timestamp: number | Date): number {
-  const ms = typeof timestamp === 'number' ? timestamp : timestamp.getTime();
-  if (Number.isSafeInteger(ms)) return ms;
-  throw new NaruError('INVALID_REQUEST', `timestamp is not a time: ${String(timestamp)}`);
 }

@@ -32,6 +32,7 @@ const VARIABLES: SettingsVariables = {
   NARU_PUBLISHER_BUFFER_BYTES: { path: ['publisher', 'bufferBytes'], parse: String },
   NARU_PUBLISHER_COMPRESSION: { path: ['publisher', 'compression'], parse: String },
   NARU_PUBLISHER_DELIVERY_TIMEOUT: { path: ['publisher', 'deliveryTimeoutMs'], parse: String },
+  NARU_PUBLISHER_TRANSACTION_ID: { path: ['publisher', 'transaction', 'id'], parse: String },
   NARU_SUBSCRIBER_CONCURRENCY: { path: ['subscriber', 'concurrency'], parse: Number },
   NARU_SUBSCRIBER_POLL_WAIT: { path: ['subscriber', 'pollWaitMs'], parse: String },
 };

@@ -53,6 +53,26 @@ const publisher = z
     cloudEvents: z.boolean().default(true),
     /** Waits between attempts. */
     retry: backoff({ initial: '50ms', max: '2s' }),
+    transaction: z
+      .strictObject({
+        /**
+         * Names the producers of transactions, a number behind it, over restarts: whoever starts with it aborts what a process that
+         * is gone has left open, and fences it if it is not gone. So no two processes may have the same. Default: the client id
+         * and something random, so that what is left open waits for its time-out.
+         */
+        id: z
+          .string()
+          .min(1)
+          .max(200)
+          .regex(/^[!-~]+$/, 'expected letters, digits and signs of ASCII')
+          .nullable()
+          .default(null),
+        /** After which the broker aborts an open transaction; it allows at most 15 minutes. */
+        timeoutMs: duration(1).prefault('60s'),
+        /** Transactions open at a time; further ones wait. Each has `bufferBytes` of its own. */
+        maxConcurrent: count(1, 1_000).default(8),
+      })
+      .prefault({}),
   })
   .prefault({});
 
@@ -103,7 +123,8 @@ const subscriber = z
     /**
      * - `at-most-once`: committed before it is handled; what fails is not tried again.
      * - `at-least-once`: committed after it was handled.
-     * - `exactly-once`: and handled once by its id, for which idempotency is needed.
+     * - `exactly-once`: committed in one transaction with what its handler published; for parallel topics handled once by its id, for
+     *   which idempotency is needed.
      */
     guarantee: z.enum(['at-most-once', 'at-least-once', 'exactly-once']).default('at-least-once'),
     idempotency: z

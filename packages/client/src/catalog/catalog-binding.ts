@@ -2,7 +2,7 @@
  * A catalog in use by a connection: what publishing and handling an event by its name mean. Options that a program gives win.
  */
 import { NaruError } from '@naru/protocol';
-import type { EnqueueOptions } from '../naru.ts';
+import type { EnqueueOptions } from '../publish-options.ts';
 import type { SchemaSerde } from '../serde/schema-serde.ts';
 import type { Awaitable, Serde, SerdeContext } from '../serde/serde.ts';
 import { bytes, json, string } from '../serde/serde.ts';

@@ -25,6 +25,8 @@ export interface BatchSenderOptions {
   readonly transport: Transport;
   readonly runtime: Runtime;
   readonly settings: Settings;
+  /** Of a transactional producer. */
+  readonly producerId?: number | undefined;
   /** The batch is stored at `baseOffset`, or given up with `error`. It is out of its queue. */
   settled(queue: PartitionQueue, batch: OutgoingBatch, error: NaruError | null, baseOffset: number): void;
   /** The broker does not know the partition. */
@@ -64,6 +66,7 @@ export class BatchSender {
       clientId,
       openTimeoutMs: requestTimeoutMs,
       reconnect,
+      producerId: options.producerId,
       events: {
         opened: (limits) => this.#opened(limits),
         writable: () => this.#pump(),

@@ -15,6 +15,8 @@
  *   the back-off is over.
  * - A new epoch is begun only when nothing of the old one is sent or unknown. So nothing can be stored twice or overtaken:
  *   a batch that still arrives late under the old epoch is fenced.
+ * - In transactions the identity is the transaction's: its epochs are not the queue's to begin. After a batch that is refused
+ *   for good, or given up, nothing is sent until the next transaction; whatever is left is the owner's to give up.
  */
 import type { TopicId } from '@naru/base';
 import { assert, topicIdToBytes } from '@naru/base';
@@ -27,6 +29,13 @@ const SEQUENCES = 2 ** 31;
 /** Epochs are 15 bits. */
 const MAX_EPOCH = 2 ** 15 - 1;
 
+/** Under what batches of transactions are sent. Another one may be put in when no queue has anything unsettled. */
+export interface TransactionIdentity {
+  producerId: number;
+  /** Of one transaction alone. */
+  producerEpoch: number;
+}
+
 export interface PartitionQueueOptions {
   readonly topic: string;
   readonly topicId: TopicId;
@@ -35,6 +44,8 @@ export interface PartitionQueueOptions {
   readonly lingerMs: number;
   readonly compression: CompressionType;
   readonly codecs: CompressionCodecs;
+  /** Of a producer that writes in transactions only. */
+  readonly transaction?: TransactionIdentity | undefined;
 }
 
 /** What an answer means to the publishes in the batch. */
@@ -109,8 +120,10 @@ export class PartitionQueue {
    * One that could not be built has a `buildError`, is no longer in the queue, and is the caller's to settle.
    */
   next(producerId: number, nowMs: number): OutgoingBatch | null {
+    const { transaction } = this.options;
+    if (transaction !== undefined) this.#beginTransaction(transaction);
     if (this.#mode !== 'sending') return null;
-    this.#adopt(producerId);
+    if (transaction === undefined) this.#adopt(producerId);
     for (const batch of this.#inFlight) {
       if (batch.state === 'unknown') return batch;
       if (batch.state === 'unstored' && !this.#newEpochDue) return batch;
@@ -119,7 +132,12 @@ export class PartitionQueue {
     const batch = this.#takeUnbuilt(nowMs);
     if (batch === null) return null;
     const { compression, codecs } = this.options;
-    const identity = { producerId, producerEpoch: this.#epoch, baseSequence: this.#nextSequence };
+    const identity = {
+      producerId: this.#producerId,
+      producerEpoch: this.#epoch,
+      baseSequence: this.#nextSequence,
+      isTransactional: transaction !== undefined,
+    };
     if (!batch.build({ ...identity, compression }, codecs)) return batch;
     this.#nextSequence = (this.#nextSequence + batch.count) % SEQUENCES;
     batch.ordinal = this.#nextOrdinal++;
@@ -174,6 +192,19 @@ export class PartitionQueue {
     if (this.#mode === 'backing-off') this.#mode = 'sending';
   }
 
+  /** Sequences begin at 0 with every transaction, whatever became of the last one. */
+  #beginTransaction({ producerId, producerEpoch }: TransactionIdentity): void {
+    if (this.#producerId === producerId && this.#epoch === producerEpoch) return;
+    assert(this.#inFlight.length === 0, 'nothing of a transaction is on its way when the next one begins');
+    this.#producerId = producerId;
+    this.#epoch = producerEpoch;
+    this.#nextSequence = 0;
+    this.#newEpochDue = false;
+    this.#mode = 'sending';
+    this.failures = 0;
+    this.lastError = null;
+  }
+
   /** Nothing was stored under the sequences of another producer id, as far as the broker knows: begin again. */
   #adopt(producerId: number): void {
     if (this.#producerId === producerId) return;
@@ -196,12 +227,14 @@ export class PartitionQueue {
     this.lastError = error;
     this.#mode = 'draining';
     if (error.code === 'OUT_OF_ORDER_SEQUENCE_NUMBER') {
+      if (batch.sentAsHead && this.options.transaction !== undefined) return this.#refused();
       batch.state = 'unstored';
       // With everything before it answered, the sequence itself is wrong: the broker's last one is not ours.
       if (batch.sentAsHead) this.#newEpochDue = true;
       return 'again';
     }
-    if (error.code === 'UNKNOWN_PRODUCER_ID' || error.code === 'INVALID_PRODUCER_EPOCH') {
+    const isOfEpoch = error.code === 'UNKNOWN_PRODUCER_ID' || error.code === 'INVALID_PRODUCER_EPOCH';
+    if (isOfEpoch && this.options.transaction === undefined) {
       batch.state = 'unstored';
       this.#newEpochDue = true;
       return this.#epoch < MAX_EPOCH ? 'again' : 'settle';
@@ -211,6 +244,10 @@ export class PartitionQueue {
       batch.state = 'unknown';
       return 'again';
     }
+    return this.#refused();
+  }
+
+  #refused(): Outcome {
     this.#newEpochDue = true;
     return 'settle';
   }
@@ -219,6 +256,7 @@ export class PartitionQueue {
     const isOnStream = this.#inFlight.some((batch) => batch.state === 'sent');
     if (isOnStream) return;
     if (this.#mode === 'draining') this.#mode = 'backing-off';
+    if (this.options.transaction !== undefined) return;
     if (this.#newEpochDue && this.#inFlight.every((batch) => batch.state === 'unstored')) {
       this.#newEpochDue = false;
       assert(this.#epoch < MAX_EPOCH, 'a partition needed more producer epochs than there are');

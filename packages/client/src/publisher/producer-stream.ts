@@ -42,6 +42,8 @@ export interface ProducerStreamOptions {
   /** Milliseconds until the broker has to answer to the opening. */
   readonly openTimeoutMs: number;
   readonly reconnect: BackoffPolicy;
+  /** One that the broker has given already; without, it gives one for this stream. */
+  readonly producerId?: number | undefined;
   readonly events: ProducerStreamEvents;
 }
 
@@ -58,6 +60,7 @@ export class ProducerStream {
 
   constructor(options: ProducerStreamOptions) {
     this.#options = options;
+    if (options.producerId !== undefined) this.#producerId = BigInt(options.producerId);
   }
 
   get producerId(): number {

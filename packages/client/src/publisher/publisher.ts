@@ -24,6 +24,7 @@ import type { MemoryWaiter } from './memory-limit.ts';
 import { OutgoingBatch } from './outgoing-batch.ts';
 import type { Settler } from './outgoing-batch.ts';
 import { PartitionQueue } from './partition-queue.ts';
+import type { TransactionIdentity } from './partition-queue.ts';
 import type { DeliveryListener } from './publish-result.ts';
 import { RouteTable } from './route-table.ts';
 import type { DescribeTopic } from './route-table.ts';
@@ -40,6 +41,10 @@ export interface PublisherOptions {
   readonly settings: Settings;
   readonly codecs: CompressionCodecs;
   readonly describeTopic: DescribeTopic;
+  /** Everything is published in transactions, under this identity; it may change when nothing is unsettled. */
+  readonly transaction?: TransactionIdentity | undefined;
+  /** A record that was taken was given up or refused. Called after whoever published it was told; often for many in a row. */
+  readonly failed?: ((error: NaruError) => void) | undefined;
 }
 
 interface BlockedRecord extends MemoryWaiter {
@@ -76,6 +81,7 @@ export class Publisher {
       transport: options.transport,
       runtime: options.runtime,
       settings: options.settings,
+      producerId: options.transaction?.producerId,
       settled: (queue, batch, error, baseOffset) => this.#settled(queue, batch, error, baseOffset),
       unknownTopic: (topic) => this.#routes.forget(topic),
     });
@@ -175,6 +181,13 @@ export class Publisher {
     await Promise.all(settled);
   }
 
+  /** Settles whatever is not settled with `error`, and goes on taking records. Some of it may be stored, or may yet be. */
+  giveUp(error: NaruError): void {
+    for (const blocked of this.#memory.waiters()) this.#unblock(blocked as BlockedRecord, error);
+    for (const route of this.#routes.all()) this.#refuseWaiting(route, error);
+    this.#sender.giveUp(Number.POSITIVE_INFINITY, () => error);
+  }
+
   /** Ends at once: what is not settled is given up with CLOSED. Flush before. */
   async close(): Promise<void> {
     if (this.#isClosed) return;
@@ -258,6 +271,7 @@ export class Publisher {
   #refuse(record: Omit<PendingRecord, 'timestampMs' | 'createdMs'>, error: NaruError): void {
     this.#reports.refused(record, error);
     this.#memory.release(record.sizeBytes);
+    this.#options.failed?.(error);
   }
 
   #unblock(blocked: BlockedRecord, error?: NaruError): boolean {
@@ -265,6 +279,7 @@ export class Publisher {
     if (error !== undefined) this.#reports.refused(blocked.record, error);
     blocked.onLeft?.();
     this.#memory.release(0);
+    if (error !== undefined) this.#options.failed?.(error);
     return true;
   }
 
@@ -273,8 +288,9 @@ export class Publisher {
     let queue = this.#queues.get(key);
     if (queue === undefined) {
       const { maxInFlight, lingerMs, compression } = this.#options.settings.publisher;
-      const { codecs } = this.#options;
-      queue = new PartitionQueue({ topic, topicId, partition, maxInFlight, lingerMs, compression, codecs });
+      const { codecs, transaction } = this.#options;
+      const sending = { maxInFlight, lingerMs, compression, codecs, transaction };
+      queue = new PartitionQueue({ topic, topicId, partition, ...sending });
       this.#queues.set(key, queue);
     }
     return queue;
@@ -285,6 +301,7 @@ export class Publisher {
     batch.settle();
     if (queue.isEmpty) this.#routes.emptied();
     this.#memory.release(batch.reservedBytes);
+    if (error !== null) this.#options.failed?.(error);
   }
 
   // Deadlines

@@ -33,15 +33,19 @@ import { AssignedPartition } from './assigned-partition.ts';
 import { recordKeyId } from './blocked-keys.ts';
 import type { RebalanceListeners } from './consumer.ts';
 import type { TopicPartition } from './event.ts';
+import { FinalCommits } from './final-commits.ts';
 import { MAX_OUTSTANDING_POLLS, MemberSession } from './member-session.ts';
+import type { OutputProducers } from './output-transactions.ts';
 import { PartitionCommits, refKey } from './partition-commits.ts';
 import { tellOfFailure, tellOfReset } from './partition-notices.ts';
 import type { NoticeListeners } from './partition-notices.ts';
 import { QueuePartition } from './queue-partition.ts';
 import { RunningHandlers } from './running-handlers.ts';
 import { Settlements } from './settlements.ts';
+import { wireIsolation, type Isolation } from './isolation.ts';
 import type { StartPosition } from './start-position.ts';
 import { wireStartPosition } from './start-position.ts';
+import { askOutcome } from './transaction-outcome.ts';
 
 /** How long closing waits for a lost connection to come back; milliseconds. A broker is back from a restart by then. */
 const MAX_REJOIN_MS = 5_000;
@@ -61,7 +65,10 @@ export interface ConsumptionOptions extends NoticeListeners {
   readonly from: StartPosition;
   readonly instanceId: string | undefined;
   readonly memberId: string;
+  readonly isolation?: Isolation | undefined;
   readonly listeners: RebalanceListeners;
+  /** With what the outputs of handlers are published, where they go with commits; else undefined. */
+  readonly producers?: OutputProducers | undefined;
 }
 
 interface PendingSeek {
@@ -78,6 +85,7 @@ export class Consumption {
   readonly #queues = new Map<PartitionKey, QueuePartition>();
   readonly commits: PartitionCommits;
   readonly settlements: Settlements;
+  readonly #final: FinalCommits;
   #seeks: PendingSeek[] = [];
   #commitTimer: TimerHandle | null = null;
   #awaitsAssignment = false;
@@ -93,6 +101,7 @@ export class Consumption {
       sessionTimeoutMs: subscriber.sessionTimeoutMs,
       maxPollIntervalMs: subscriber.maxPollIntervalMs,
       clientId: settings.clientId,
+      isolation: wireIsolation(options.isolation),
       ...(instanceId === undefined ? {} : { instanceId }),
       ...(start === undefined ? {} : { start }),
     };
@@ -128,6 +137,9 @@ export class Consumption {
     this.commits = new PartitionCommits({
       ...shared,
       isAutomatic: group !== '' && subscriber.autoCommit,
+      producers: options.producers,
+      ask: (ref, signal) => askOutcome(options, ref, signal),
+      failed: (error) => options.consumer.failed(error),
       partitions: () => this.#partitions.values(),
       concluded: (partition, entries) => options.consumer.concluded(partition, entries),
       stalled: (partition, error) => options.consumer.stalled(partition, error),
@@ -137,6 +149,12 @@ export class Consumption {
       partitions: () => this.#queues.values(),
       settled: () => this.pollMore(),
       idSettled: (id) => options.consumer.idSettled(id),
+    });
+    this.#final = new FinalCommits({
+      ...options,
+      session: this.#session,
+      commits: this.commits,
+      settlements: this.settlements,
     });
   }
 
@@ -227,8 +245,8 @@ export class Consumption {
     await this.#running.drain([...partitions, ...this.#queues.values()]);
     await this.#tell('revoked', partitions, false);
     await this.#session.rejoined(Math.min(MAX_REJOIN_MS, this.#options.settings.requestTimeoutMs));
-    await this.#commitLast(partitions);
-    await this.#settleLast();
+    await this.#final.commit(partitions);
+    await this.#final.settle();
     this.commits.close();
     this.settlements.close();
     // What still runs learns that it does not count before anybody else may be given it.
@@ -281,7 +299,10 @@ export class Consumption {
     }
     this.#awaitsAssignment = false;
     if (added.length > 0) void this.#open(added);
-    else this.pollMore();
+    else {
+      this.#options.consumer.wake();
+      this.pollMore();
+    }
   }
 
   async #open(added: AssignedPartition[]): Promise<void> {
@@ -328,8 +349,9 @@ export class Consumption {
     this.#options.consumer.wake();
     await this.#running.drain(held);
     await this.#tell('revoked', held, false);
-    await this.#commitLast(held);
+    await this.#final.commit(held);
     for (const partition of held) this.#forget(partition, 'the partition was revoked');
+    this.#options.consumer.wake();
     if (!this.#isClosing) this.#session.released(refs);
     this.pollMore();
   }
@@ -346,33 +368,6 @@ export class Consumption {
     if (this.#partitions.get(partition.key) === partition) this.#partitions.delete(partition.key);
     this.#seeks = this.#seeks.filter((seek) => seek.partition !== partition);
     this.#running.forget(partition);
-  }
-
-  async #commitLast(partitions: AssignedPartition[]): Promise<void> {
-    const { runtime, settings, subscriber } = this.#options;
-    if (!this.#commits || !subscriber.autoCommit || !this.#session.isJoined) return;
-    try {
-      const limit = { timeoutMs: settings.requestTimeoutMs };
-      const commit = (): Promise<void> => this.commit(partitions);
-      await withDeadline(runtime.timers, limit, undefined, 'the last commit', () =>
-        // Where the broker will not keep what failed, the rest is committed all the same.
-        commit().catch((error: unknown) => {
-          if (!partitions.some(({ outcomes }) => outcomes.isStalled)) throw error;
-          return commit();
-        }),
-      );
-    } catch (error) {
-      runtime.logger.warn({ error: String(error) }, 'the last commit failed; events will be handled again');
-    }
-  }
-
-  async #settleLast(): Promise<void> {
-    const { runtime, settings } = this.#options;
-    if (this.settlements.backlog === 0 || !this.#session.isJoined) return;
-    const limit = { timeoutMs: settings.requestTimeoutMs };
-    await withDeadline(runtime.timers, limit, undefined, 'the last settlement', () => this.settlements.flush()).catch(
-      (error: unknown) => runtime.logger.warn({ error: String(error) }, 'records were not settled, and come again'),
-    );
   }
 
   #scheduleCommit(): void {

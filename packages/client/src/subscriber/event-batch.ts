@@ -1,6 +1,7 @@
 /** What the pull form gives: the next events of one partition. */
 import { NaruError } from '@naru/protocol';
 import type { CallOptions } from '../call-options.ts';
+import type { CommitTarget, Committable } from '../transaction/commit-target.ts';
 import type { NaruEvent } from './event.ts';
 import { MAX_RETRY_MS } from './handler-call.ts';
 
@@ -12,12 +13,14 @@ export interface BatchSource {
   readonly partition: number;
   readonly highWatermark: bigint;
   commit(options: CallOptions | undefined): Promise<void>;
+  /** As Committable's. */
+  joinTransaction(current: CommitTarget | null): CommitTarget;
   /** By offset. */
   readonly verdicts: Map<number, BatchVerdict>;
 }
 
 /** The next events of one partition, in order; at least one. */
-export class EventBatch<T = unknown> implements Iterable<NaruEvent<T>> {
+export class EventBatch<T = unknown> implements Iterable<NaruEvent<T>>, Committable {
   readonly #source: BatchSource;
   readonly topic: string;
   readonly partition: number;
@@ -36,6 +39,11 @@ export class EventBatch<T = unknown> implements Iterable<NaruEvent<T>> {
   /** Commits this batch and those of its partition before it. Resolves when that is durable. */
   commit(options?: CallOptions): Promise<void> {
     return this.#source.commit(options);
+  }
+
+  /** For `tx.commit(batch)`, which commits this batch, and those of its partition before it, with a transaction. */
+  joinTransaction(current: CommitTarget | null): CommitTarget {
+    return this.#source.joinTransaction(current);
   }
 
   /**

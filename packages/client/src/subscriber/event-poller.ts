@@ -10,20 +10,24 @@ import type { Runtime } from '../runtime.ts';
 import type { Serde } from '../serde/serde.ts';
 import { json } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
+import type { CommitTarget } from '../transaction/commit-target.ts';
 import type { AssignedPartition, ReturnedRecord, TakenRecord } from './assigned-partition.ts';
 import { recordKeyId } from './blocked-keys.ts';
 import type { Consumer } from './consumer.ts';
 import { Consumption } from './consumption.ts';
+import { BatchesInTransaction } from './batches-in-transaction.ts';
 import { NaruEvent } from './event.ts';
 import { EventBatch } from './event-batch.ts';
 import type { BatchVerdict } from './event-batch.ts';
+import type { Isolation } from './isolation.ts';
 import { OpenBatches, settleBatch } from './open-batches.ts';
 import type { GivenBatch } from './open-batches.ts';
 import type { Concluded } from './outcome-book.ts';
 import type { AcquiredRecord, QueuePartition } from './queue-partition.ts';
 import type { StartPosition } from './start-position.ts';
-import { subscriberSettings } from './subscriber.ts';
-import type { SubscriberContext, SubscriberOverrides } from './subscriber.ts';
+import { subscriberSettings } from './subscriber-settings.ts';
+import type { SubscriberOverrides } from './subscriber-settings.ts';
+import type { SubscriberContext } from './subscriber.ts';
 
 /** Everything in the settings' `subscriber` section can be given here too, and wins; `autoCommit` is off by default. */
 export interface PollOptions extends SubscriberOverrides {
@@ -33,6 +37,8 @@ export interface PollOptions extends SubscriberOverrides {
   /** Where to begin without a committed offset. Default `beginning`. */
   readonly from?: StartPosition | undefined;
   readonly instanceId?: string | undefined;
+  /** What of transactions is given. Default `committed`; `uncommitted` without a group only. */
+  readonly isolation?: Isolation | undefined;
   /** How values are read. Default JSON. */
   readonly serde?: Serde<unknown> | undefined;
   /** Aborting it ends the iteration. */
@@ -76,11 +82,17 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
   #nextPartition = 0;
 
   constructor(
-    context: Omit<SubscriberContext, 'closed' | 'resolvePosition'>,
+    context: Omit<SubscriberContext, 'closed' | 'resolvePosition' | 'publishing' | 'producers'>,
     options: PollOptions,
     closed: () => void = () => {},
   ) {
     if (options.topics.length === 0) throw new NaruError('INVALID_REQUEST', 'expected at least one topic to poll');
+    if (options.isolation === 'uncommitted' && options.group !== undefined) {
+      throw new NaruError(
+        'INVALID_REQUEST',
+        'a group is given committed events only: read uncommitted ones without one',
+      );
+    }
     this.#runtime = context.runtime;
     this.#options = options;
     this.#closed = closed;
@@ -94,6 +106,7 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
       topics: options.topics,
       from: options.from ?? 'beginning',
       instanceId: options.instanceId,
+      isolation: options.isolation,
       memberId: crypto.randomUUID(),
       listeners: { assigned: [], revoked: [] },
       consumer: this,
@@ -343,7 +356,14 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
       const settled = this.#finish(current);
       await this.#consumption.settleWithin(options, settled);
     };
-    return new EventBatch({ topic, partition, highWatermark, verdicts: current.verdicts, commit }, events);
+    const joinTransaction = (): never => {
+      throw new NaruError(
+        'INVALID_REQUEST',
+        `${topic} is a parallel topic: its events cannot be part of a transaction`,
+      );
+    };
+    const { verdicts } = current;
+    return new EventBatch({ topic, partition, highWatermark, verdicts, commit, joinTransaction }, events);
   }
 
   #begin(current: Outstanding, partition: AssignedPartition | QueuePartition): void {
@@ -357,7 +377,7 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     taken: readonly TakenRecord[],
     returned: readonly ReturnedRecord[],
   ): EventBatch<T> {
-    const current: Outstanding = { kind: 'ordered', partition, taken, returned, verdicts: new Map() };
+    const current = { kind: 'ordered', partition, taken, returned, verdicts: new Map<number, BatchVerdict>() } as const;
     this.#begin(current, partition);
     const { topic, topicId, partition: number } = partition;
     const records = [...taken, ...returned];
@@ -370,7 +390,16 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
       void this.#finish(current);
       await this.#consumption.commitWithin(options, [partition]);
     };
+    const joinTransaction = (joined: CommitTarget | null): CommitTarget => {
+      if (!this.#isGroup) throw new NaruError('INVALID_REQUEST', 'a reader without a group has nothing to commit to');
+      if (this.#settings.autoCommit) {
+        throw new NaruError('INVALID_REQUEST', 'poll() commits automatically; without autoCommit a transaction can');
+      }
+      this.#partitionOf.set(partition.tracker, partition);
+      return BatchesInTransaction.join(joined, this.#consumption, this.#open, current);
+    };
     const highWatermark = BigInt(partition.highWatermark);
-    return new EventBatch({ topic, partition: number, highWatermark, verdicts: current.verdicts, commit }, events);
+    const { verdicts } = current;
+    return new EventBatch({ topic, partition: number, highWatermark, verdicts, commit, joinTransaction }, events);
   }
 }

@@ -2,6 +2,8 @@
 import type { TopicId } from '@naru/base';
 import { encodeRequestId } from '@naru/protocol';
 import type { StreamedRecord, RecordHeader } from '@naru/protocol/batch';
+import type { EventName, EventValue } from '../catalog/event-catalog.ts';
+import type { EnqueueOptions } from '../publish-options.ts';
 import type { Serde } from '../serde/serde.ts';
 import { decodeValue, deserializeValue, isPromise } from '../serde/serde.ts';
 
@@ -157,6 +159,14 @@ export interface HandlerContext {
   readonly group: string;
   /** A few words for the ledger (`naru trace`), with the event's outcome; at most 1,000 bytes. The last one counts. */
   note(text: string): void;
+  /**
+   * Publishes an event, as {@link Naru.publish} does. With the guarantee `exactly-once`, for an event of an ordered topic: it is buffered,
+   * and stored in the transaction that commits the handled event; resolves when it is buffered, and is dropped when the handler
+   * fails. Otherwise: published at once; resolves when it is stored, and the handled event is not finished before.
+   *
+   * One that fails fails the handler, also when it is not awaited or that is caught.
+   */
+  publish<Name extends EventName>(name: Name, value: EventValue<Name>, options?: EnqueueOptions): Promise<void>;
   /**
    * Ends the handler: try again after so many milliseconds, in place of the setting's back-off. It counts as an attempt. Throws,
    * and counts also when that is caught.

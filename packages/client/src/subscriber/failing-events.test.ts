@@ -196,11 +196,6 @@ describe('a subscriber’s settings', () => {
     expect(seen).toEqual([['0: 1']]);
   });
 
-  it('exactly-once: needs to know what was handled', async () => {
-    const { end } = await setUp(() => {}, { guarantee: 'exactly-once' });
-    expect(end.error).toMatchObject({ code: 'INVALID_CONFIGURATION', message: expect.stringContaining('idempotency') });
-  });
-
   it('idempotency: an event id that was handled is left out, also at the same time', async () => {
     const clock = new VirtualTime();
     const { time, broker, calls } = await setUp(

@@ -5,8 +5,11 @@ import { backoffMs } from '../backoff.ts';
 import type { Awaitable } from '../serde/serde.ts';
 import { isPromise } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
+import { CallOutputs } from './call-outputs.ts';
+import type { CallOutputsOptions } from './call-outputs.ts';
 import type { HandlerContext, NaruEvent } from './event.ts';
 import { HandlingEnded, NonRetriableError } from './handler-error.ts';
+import type { FinishedOutputs } from './outcome-book.ts';
 import { readsLazily } from './registrations.ts';
 import type { Registration } from './registrations.ts';
 import type { Task } from './task.ts';
@@ -38,6 +41,8 @@ export interface CallResult {
   readonly thrown: { readonly error: unknown } | undefined;
   readonly retryInMs: number | undefined;
   readonly rejectedFor: string | undefined;
+  /** What goes with the events; null when there is none, or the call failed. */
+  readonly outputs: FinishedOutputs | null;
 }
 
 export class HandlerCall implements HandlerContext {
@@ -47,12 +52,20 @@ export class HandlerCall implements HandlerContext {
   #note = '';
   #retryInMs: number | undefined;
   #rejectedFor: string | undefined;
+  readonly #publishing: CallOutputsOptions;
+  #outputs: CallOutputs | null = null;
 
   /** The task's next attempt. */
-  constructor(task: Task, group: string) {
+  constructor(task: Task, group: string, publishing: CallOutputsOptions) {
+    this.#publishing = publishing;
     this.#task = task;
     this.attempt = task.attempt;
     this.group = group;
+  }
+
+  /** Bytes that it has buffered. */
+  get outputBytes(): number {
+    return this.#outputs?.sizeBytes ?? 0;
   }
 
   get signal(): AbortSignal {
@@ -86,6 +99,13 @@ export class HandlerCall implements HandlerContext {
     };
   }
 
+  get publish(): HandlerContext['publish'] {
+    return (name, value, options) => {
+      this.#outputs ??= new CallOutputs(this.#publishing);
+      return this.#outputs.publish(name, value, options);
+    };
+  }
+
   get extend(): (ms: number) => void {
     return (ms) => {
       if (!(ms >= 0)) throw new NaruError('INVALID_REQUEST', `extend expects milliseconds from 0, got ${String(ms)}`);
@@ -96,24 +116,30 @@ export class HandlerCall implements HandlerContext {
   /** Calls the handler; never throws or rejects. A promise only where there is something to wait for. */
   run(registration: Registration, events: readonly NaruEvent[], clock: Clock): Awaitable<CallResult> {
     const startMs = clock.monotonicMs();
-    const over = (thrown: CallResult['thrown']): CallResult => ({
+    const over = (thrown: CallResult['thrown'], outputs: FinishedOutputs | null = null): CallResult => ({
       note: this.#note,
       durationMs: Math.max(0, Math.round(clock.monotonicMs() - startMs)),
       thrown,
       retryInMs: this.#retryInMs,
       rejectedFor: this.#rejectedFor,
+      outputs,
     });
+    const failed = (error: unknown): CallResult => {
+      this.#outputs?.drop();
+      return over({ error });
+    };
     try {
       const returned = readsLazily(registration)
         ? this.#call(registration, events)
         : this.#decodeAndCall(registration, events);
-      if (!isPromise(returned)) return over(undefined);
-      return returned.then(
-        () => over(undefined),
-        (error: unknown) => over({ error }),
-      );
+      const succeeded = (): Awaitable<CallResult> => {
+        if (this.#outputs === null) return over(undefined);
+        const ended = this.#outputs.ended(this.#task.events.length);
+        return ended.then((outputs) => over(undefined, outputs), failed);
+      };
+      return isPromise(returned) ? returned.then(succeeded, failed) : succeeded();
     } catch (error) {
-      return over({ error });
+      return failed(error);
     }
   }
 

@@ -2,31 +2,28 @@
  * Runs handlers: takes events up while there is room, claims them where they are to be handled once, calls the handler and tells
  * the event's source how it went. What follows from that is the source's: ordered-work.ts, parallel-work.ts.
  */
-import { createHash } from 'node:crypto';
 import { NaruError, isNaruError } from '@naru/protocol';
-import { MAX_ID_BYTES } from '../idempotency/broker-idempotency.ts';
 import type { MemberClaims } from '../idempotency/idempotency-store.ts';
 import type { Runtime } from '../runtime.ts';
 import { isPromise } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
 import type { AssignedPartition } from './assigned-partition.ts';
+import type { CallOutputsOptions, HandlerPublishing } from './call-outputs.ts';
 import type { Consumer } from './consumer.ts';
 import type { Consumption } from './consumption.ts';
 import type { NaruEvent } from './event.ts';
-import { HandlerCall, failureOf, messageOf } from './handler-call.ts';
+import { EventClaims } from './event-claims.ts';
+import type { ClaimedIds } from './event-claims.ts';
+import { HandlerCall, failureOf } from './handler-call.ts';
 import type { Failure } from './handler-call.ts';
 import { HandlerFailedError } from './handler-error.ts';
 import { LaneScheduler } from './lane-scheduler.ts';
 import type { WorkOutcome } from './lane-scheduler.ts';
-import { OrderedWork } from './ordered-work.ts';
+import { MAX_BUFFERED_OUTPUT_BYTES, OrderedWork } from './ordered-work.ts';
 import type { Concluded } from './outcome-book.ts';
 import { ParallelWork } from './parallel-work.ts';
 import type { Registration, Registrations } from './registrations.ts';
 import type { Task } from './task.ts';
-
-/** How long to wait for a store of ids, or another holder of one, before asking again; milliseconds. */
-const MIN_BUSY_MS = 100;
-const MAX_BUSY_MS = 1_000;
 
 export interface HandlerRunnerOptions {
   readonly runtime: Runtime;
@@ -36,22 +33,22 @@ export interface HandlerRunnerOptions {
   readonly registrations: Registrations;
   /** Where events are claimed by their ids; undefined for no such thing. */
   readonly claims: MemberClaims | undefined;
+  /** What handlers publish with. */
+  readonly publishing: HandlerPublishing;
   /** The broker will not keep more failed events of a partition for now; null when it does again. */
   stalled(partition: AssignedPartition, error: NaruError | null): void;
   /** Called once, with what ends the run. */
   failed(error: Error): void;
 }
 
-/** A token for each id, empty for one that somebody else has handled. */
-interface ClaimedIds {
-  readonly claims: MemberClaims;
-  readonly ids: readonly string[];
-  readonly tokens: readonly string[];
-}
-
 export class HandlerRunner implements Consumer {
   readonly #options: HandlerRunnerOptions;
   readonly #scheduler: LaneScheduler<Task>;
+  readonly #claims: EventClaims | null;
+  readonly #buffered: CallOutputsOptions;
+  readonly #plain: CallOutputsOptions;
+  /** Of outputs of handlers that are at work. */
+  #runningOutputBytes = 0;
   #consumption: Consumption | null = null;
   #ordered: OrderedWork | null = null;
   #parallel: ParallelWork | null = null;
@@ -60,12 +57,20 @@ export class HandlerRunner implements Consumer {
 
   constructor(options: HandlerRunnerOptions) {
     this.#options = options;
+    const { runtime, claims, settings, publishing } = options;
+    const grown = (sizeBytes: number): void => {
+      this.#runningOutputBytes += sizeBytes;
+    };
+    this.#buffered = { publishing, isBuffered: true, grown };
+    this.#plain = { publishing, isBuffered: false, grown };
+    this.#claims = claims === undefined ? null : new EventClaims(runtime, claims, settings.idempotency.leaseMs);
     this.#scheduler = new LaneScheduler<Task>({
       timers: options.runtime.timers,
       concurrency: options.concurrency,
       run: (task) => this.#run(task),
       isStale: (task) => task.source.isStale(task),
       dropped: (task) => task.source.dropped(task),
+      mayStart: () => !this.#isTransactional || this.#bufferedOutputBytes() < MAX_BUFFERED_OUTPUT_BYTES,
       progressed: () => {
         this.wake();
         this.#consumption?.pollMore();
@@ -83,6 +88,7 @@ export class HandlerRunner implements Consumer {
       outcomes: () => consumption.commits.soon(),
       commit: (partition) => consumption.commit([partition]),
       ended: (partition) => consumption.ended(partition),
+      bufferedOutputBytes: () => this.#bufferedOutputBytes(),
       extended: (ms) => {
         this.#progressMs = Math.max(this.#progressMs, runtime.clock.monotonicMs() + ms);
       },
@@ -128,7 +134,7 @@ export class HandlerRunner implements Consumer {
   }
 
   idSettled(id: string): void {
-    this.#options.claims?.settled?.(id);
+    this.#claims?.settled(id);
   }
 
   takenBack(entries: readonly Concluded[]): void {
@@ -146,6 +152,17 @@ export class HandlerRunner implements Consumer {
     this.#options.failed(error);
   }
 
+  get #isTransactional(): boolean {
+    return this.#options.settings.guarantee === 'exactly-once';
+  }
+
+  /** Of outputs that are in no transaction that is committed. */
+  #bufferedOutputBytes(): number {
+    let sum = this.#runningOutputBytes;
+    for (const { outcomes } of this.#consumption?.partitions() ?? []) sum += outcomes.outputBytes;
+    return sum;
+  }
+
   /** One from each partition in turn, so that none waits for another. */
   #takeAll(consumption: Consumption): void {
     const { maxPendingEvents } = this.#options.settings;
@@ -157,6 +174,7 @@ export class HandlerRunner implements Consumer {
         if (this.#ordered?.take(partition)) took = true;
       }
       for (const queue of consumption.queues()) {
+        if (this.#isTransactional && this.#claims === null) throw parallelError(queue.topic);
         if (!hasRoom()) return;
         if (this.#parallel?.take(queue)) took = true;
       }
@@ -179,14 +197,15 @@ export class HandlerRunner implements Consumer {
 
   #handle(task: Task): Promise<WorkOutcome> | WorkOutcome {
     const { registration, source } = task;
-    const { settings, claims } = this.#options;
+    const { settings } = this.#options;
+    const claims = this.#claims;
     if (registration === null) {
       if (settings.unhandled === 'skip') return source.skipped(task, 'unhandled');
       const message = `no handler of ${task.events[0]?.topic} wants events of type ${task.events[0]?.type ?? '(none)'}`;
       const error = new NaruError('HANDLER_FAILED', message);
       return this.#failed(task, { error, message, reason: 'unhandled', delayMs: 0 }, 0, '');
     }
-    if (claims !== undefined) return this.#handleOnce(task, registration, claims);
+    if (claims !== null) return this.#handleOnce(task, registration, claims);
     if (settings.guarantee === 'at-most-once') return this.#handleCommitted(task, registration, task.events, null);
     return this.#call(task, registration, task.events, null);
   }
@@ -198,7 +217,7 @@ export class HandlerRunner implements Consumer {
     claimed: ClaimedIds | null,
   ): Promise<WorkOutcome> {
     if (await task.source.commitFirst(task)) return this.#call(task, registration, events, claimed);
-    if (claimed !== null) await this.#release(claimed);
+    if (claimed !== null) await this.#claims?.release(claimed);
     return undefined;
   }
 
@@ -211,16 +230,25 @@ export class HandlerRunner implements Consumer {
     const { source } = task;
     const { runtime, settings, group } = this.#options;
     task.attempt += 1;
-    const called = new HandlerCall(task, group).run(registration, events, runtime.clock);
+    const call = new HandlerCall(task, group, source.buffersOutputs ? this.#buffered : this.#plain);
+    const called = call.run(registration, events, runtime.clock);
     const result = isPromise(called) ? await called : called;
+    this.#runningOutputBytes -= call.outputBytes;
     const policy = registration.retry === undefined ? settings : { retry: registration.retry };
     const failure = failureOf(result, task.attempt, policy, runtime.random);
     if (failure === null) {
-      if (claimed !== null) await this.#complete(claimed);
-      return source.succeeded(task, { note: result.note, durationMs: result.durationMs });
+      const { note, durationMs, outputs } = result;
+      if (claimed === null) return source.succeeded(task, { note, durationMs, outputs });
+      if (source.buffersOutputs) {
+        // Not before it is committed: a crash between would leave an event out whose outputs nobody has.
+        const accepted = (): void => void this.#claims?.complete(claimed);
+        return source.succeeded(task, { note, durationMs, outputs, accepted });
+      }
+      await this.#claims?.complete(claimed);
+      return source.succeeded(task, { note, durationMs, outputs });
     }
     const outcome = this.#failed(task, failure, result.durationMs, result.note);
-    if (claimed !== null && typeof outcome !== 'number') await this.#release(claimed);
+    if (claimed !== null && typeof outcome !== 'number') await this.#claims?.release(claimed);
     return outcome;
   }
 
@@ -245,85 +273,25 @@ export class HandlerRunner implements Consumer {
   }
 
   /** Only what nobody has handled, and nobody else is at. */
-  async #handleOnce(task: Task, registration: Registration, claims: MemberClaims): Promise<WorkOutcome> {
+  async #handleOnce(task: Task, registration: Registration, claims: EventClaims): Promise<WorkOutcome> {
     const { source } = task;
-    const { settings, runtime } = this.#options;
-    const { leaseMs } = settings.idempotency;
-    const ids = task.events.map(claimId);
-    if (task.claimed.length > 0 && task.claimedUntilMs - runtime.clock.monotonicMs() < leaseMs / 2) {
-      // Attempts and the waits between them may take longer than the lease: what somebody else has by now is theirs.
-      await this.#release({ claims, ids, tokens: task.claimed });
-      task.claimed = [];
-    }
-    if (task.claimed.length === 0) {
-      const untilMs = runtime.clock.monotonicMs() + leaseMs;
-      const claimed = await this.#claim(ids, claims);
-      if (typeof claimed === 'number') return source.postponed(task, claimed);
-      task.claimed = claimed;
-      task.claimedUntilMs = untilMs;
-    }
-    const tokens = task.claimed;
-    if (claims.complete === undefined) task.idempotencyIds = ids.map((id, i) => (tokens[i] === '' ? '' : id));
-    const events = task.events.filter((_event, i) => tokens[i] !== '');
+    const claimed = await claims.claim(task);
+    if (typeof claimed === 'number') return source.postponed(task, claimed);
+    const events = task.events.filter((_event, i) => claimed.tokens[i] !== '');
     if (events.length === 0) return source.skipped(task, 'duplicate');
-    const claimed = { claims, ids, tokens };
     const outcome =
-      settings.guarantee === 'at-most-once'
+      this.#options.settings.guarantee === 'at-most-once'
         ? await this.#handleCommitted(task, registration, events, claimed)
         : await this.#call(task, registration, events, claimed);
     if (typeof outcome === 'number') return outcome; // it stays claimed until its next attempt
     task.claimed = [];
     return outcome;
   }
-
-  /** A token for each id, empty for one that is done; or milliseconds until it is worth asking again. */
-  async #claim(ids: readonly string[], claims: MemberClaims): Promise<string[] | number> {
-    const { runtime } = this.#options;
-    let waitMs: number | null = null;
-    // Of two events of one id in a batch the first is handled, and the other a duplicate of it.
-    const seen = new Set<string>();
-    const claimOnce = async (id: string): Promise<string> => {
-      if (seen.has(id)) return '';
-      seen.add(id);
-      try {
-        const result = await claims.claim(id);
-        if (result.state === 'busy') {
-          waitMs = Math.min(MAX_BUSY_MS, Math.max(MIN_BUSY_MS, result.untilMs - runtime.clock.nowMs()));
-        }
-        return result.state === 'claimed' ? result.token : '';
-      } catch (error) {
-        runtime.logger.warn({ error: messageOf(error) }, 'event ids could not be claimed; trying again');
-        waitMs = MAX_BUSY_MS;
-        return '';
-      }
-    };
-    const tokens = await Promise.all(ids.map(claimOnce));
-    if (waitMs === null) return tokens;
-    await this.#release({ claims, ids, tokens });
-    return waitMs;
-  }
-
-  async #complete({ claims, ids, tokens }: ClaimedIds): Promise<void> {
-    const { complete } = claims;
-    if (complete === undefined) return; // with the commit
-    const done = tokens.flatMap((token, i) => (token === '' ? [] : [complete(ids[i] as string, token)]));
-    await Promise.all(done).catch((error: unknown) => {
-      const fields = { error: messageOf(error) };
-      this.#options.runtime.logger.warn(fields, 'handled events were not remembered: duplicates may be handled again');
-    });
-  }
-
-  async #release({ claims, ids, tokens }: ClaimedIds): Promise<void> {
-    for (const [i, token] of tokens.entries()) {
-      // What is not released is free when its lease ends.
-      if (token !== '') await claims.release(ids[i] as string, token).catch(() => {});
-    }
-  }
 }
 
-/** The event's own id; a digest in place of one that is longer than the broker takes, its request id in place of an empty one. */
-function claimId({ id, requestId }: NaruEvent): string {
-  if (id === '') return requestId;
-  if (Buffer.byteLength(id) <= MAX_ID_BYTES) return id;
-  return `sha256:${createHash('sha256').update(id).digest('hex')}`;
+function parallelError(topic: string): NaruError {
+  const message =
+    `${topic} is a parallel topic: exactly-once by transactions is for ordered topics. Set idempotency.use, or give the option ` +
+    'idempotency a store, for its events to be handled once by their ids';
+  return new NaruError('INVALID_CONFIGURATION', message);
 }

@@ -33,6 +33,8 @@ export interface LaneSchedulerOptions<T> {
   run(item: T): Promise<WorkOutcome>;
   /** Whether to leave the work out: its partition was given up. Asked right before it would run. */
   isStale(item: T): boolean;
+  /** Whether anything may begin now; where it may not, {@link LaneScheduler.dropStale} looks again. Default: yes. */
+  mayStart?(): boolean;
   /** It was left out. */
   dropped?(item: T): void;
   /** A place or a lane has become free. */
@@ -174,8 +176,8 @@ export class LaneScheduler<T> {
 
   #start(): void {
     while (!this.#isStopped && this.#running < this.#options.concurrency) {
-      const work = this.#runnable.shift();
-      if (work === undefined) return;
+      if (this.#runnable.length === 0 || this.#options.mayStart?.() === false) return;
+      const work = this.#runnable.shift() as Work<T>;
       if (!this.#options.isStale(work.item)) void this.#run(work);
       else {
         this.#options.dropped?.(work.item);

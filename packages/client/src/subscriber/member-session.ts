@@ -3,7 +3,7 @@
  * member, or joins anew when it was removed. Tells its owner what the broker says.
  *
  * Knows nothing of records and handlers. Commits, settlements and claims that were not answered are sent again after a
- * reconnection: they are idempotent, and stay in order.
+ * reconnection: they are idempotent, and stay in order. A commit that ends a transaction is not: it is sent once.
  */
 import type { TimerHandle } from '@naru/base';
 import { delay } from '@naru/base';
@@ -15,6 +15,7 @@ import type {
   Assigned,
   BlockedKeys,
   Claimed,
+  Committed,
   HeldEvents,
   JoinSchema,
   LateRecords,
@@ -29,6 +30,7 @@ import type {
   SeekSchema,
   SettlementRefusal,
   SubscribeResponse,
+  TransactionRefSchema,
 } from '@naru/protocol/proto';
 import type { BackoffPolicy } from '../backoff.ts';
 import { backoffMs } from '../backoff.ts';
@@ -44,6 +46,7 @@ export const MAX_OUTSTANDING_POLLS = 2;
 const MAX_INTERNAL_FAILURES = 10;
 
 type SettlementInit = MessageInitShape<typeof PartitionSettlementSchema>;
+export type TransactionRefInit = MessageInitShape<typeof TransactionRefSchema>;
 type PartitionCommitInit = MessageInitShape<typeof PartitionCommitSchema>;
 type RequestInit = Exclude<MessageInitShape<typeof SubscribeRequestSchema>['message'], undefined>;
 
@@ -100,7 +103,7 @@ export class MemberSession {
   #heartbeat: TimerHandle | null = null;
   #nextPollId = 1;
   readonly #polls = new Set<number>();
-  readonly #commits = new PendingRequests<readonly PartitionError[]>();
+  readonly #commits = new PendingRequests<Committed>();
   readonly #settlements = new PendingRequests<readonly SettlementRefusal[]>();
   readonly #claims = new PendingRequests<Claimed>();
   #left: Deferred<void> | null = null;
@@ -140,7 +143,27 @@ export class MemberSession {
   ): Promise<readonly PartitionError[]> {
     if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
     const send = (commitId: number): void => this.#send({ case: 'commit', value: { commitId, partitions } });
-    return this.#commits.add(send, this.#isJoined, answered);
+    return this.#commits.add(send, this.#isJoined, ({ errors }) => answered?.(errors)).then(({ errors }) => errors);
+  }
+
+  /**
+   * Commits as part of a transaction, and commits that. It is sent once: a connection that is lost before the answer rejects with
+   * NETWORK, and only the transaction itself knows then what became of it.
+   *
+   * @param answered called before anything else that the broker says is
+   */
+  commitTransaction(
+    partitions: PartitionCommitInit[],
+    transaction: TransactionRefInit,
+    answered: (answer: Committed) => void,
+  ): Promise<Committed> {
+    if (this.#closing.signal.aborted) return Promise.reject(this.#closing.signal.reason as Error);
+    if (!this.#isJoined) {
+      return Promise.reject(new NaruError('NETWORK', 'the subscriber is not connected: the commit was not sent'));
+    }
+    const send = (commitId: number): void =>
+      this.#send({ case: 'commit', value: { commitId, partitions, transaction } });
+    return this.#commits.addOnce(send, answered);
   }
 
   /** Resolves, when it is durable, to what was refused. Rejects when the session is over. */
@@ -287,7 +310,7 @@ export class MemberSession {
         events.pollable();
         return;
       case 'committed':
-        this.#commits.answered(message.value.commitId, message.value.errors);
+        this.#commits.answered(message.value.commitId, message.value);
         return;
       case 'settled':
         this.#settlements.answered(message.value.settleId, message.value.refused);
@@ -346,6 +369,9 @@ export class MemberSession {
     this.#stream = null;
     this.#heartbeat?.cancel();
     this.#polls.clear();
+    this.#commits.disconnected(
+      new NaruError('NETWORK', 'the connection was lost during the commit of a transaction: its outcome is unknown'),
+    );
     this.#left?.resolve();
     // A reader without a group has nobody to lose its partitions to.
     const canExpire = this.#options.join.groupId !== '' && this.#sessionTimeoutMs > 0;

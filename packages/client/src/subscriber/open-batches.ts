@@ -8,7 +8,7 @@ import { OutcomeKind, SettlementKind } from '@naru/protocol/proto';
 import type { AssignedPartition, LoadedBatch, ReturnedRecord, TakenRecord } from './assigned-partition.ts';
 import { recordKeyId } from './blocked-keys.ts';
 import type { BatchVerdict } from './event-batch.ts';
-import type { OutcomeFields } from './outcome-book.ts';
+import type { Concluded, OutcomeFields } from './outcome-book.ts';
 import type { AcquiredRecord } from './queue-partition.ts';
 import type { Settlements } from './settlements.ts';
 import type { OffsetSpan, WatermarkTracker } from './watermark-tracker.ts';
@@ -19,6 +19,15 @@ export interface GivenBatch {
   readonly taken: readonly TakenRecord[];
   readonly returned: readonly ReturnedRecord[];
   readonly verdicts: Map<number, BatchVerdict>;
+}
+
+/** What finishing batches of one partition comes to. */
+export interface BatchPlan {
+  readonly partition: AssignedPartition;
+  readonly tracker: WatermarkTracker;
+  readonly spans: { from: number; to: number }[];
+  /** By offset. */
+  readonly entries: Map<number, Concluded>;
 }
 
 interface OpenPartition {
@@ -41,16 +50,45 @@ export class OpenBatches {
     const open = this.#open(batch.partition);
     if (batch.verdicts.size > 0 || batch.returned.length > 0) open.batches.push(batch);
     else
-      for (const { record, tracker } of batch.taken) if (tracker === open.tracker) addSpan(open.spans, record.offset);
+      for (const { record, tracker } of batch.taken) {
+        if (tracker === open.tracker && !tracker.isFinished(record.offset)) addSpan(open.spans, record.offset);
+      }
   }
 
   /** Finishes the batch, and what was kept of its partition. */
   finish(batch: GivenBatch): void {
-    const open = this.#open(batch.partition);
-    for (const span of open.spans) open.tracker.finishSpan(span);
-    for (const kept of open.batches) this.#finish(kept);
-    this.#partitions.delete(batch.partition);
-    this.#finish(batch);
+    const { partition } = batch;
+    const { tracker } = partition;
+    const plan = this.plan(batch);
+    this.#partitions.delete(partition);
+    for (const span of plan.spans) tracker.finishSpan(span);
+    for (const entry of plan.entries.values()) {
+      if (entry.taken === null) partition.inHand.delete(entry.offset);
+      partition.outcomes.conclude(entry);
+    }
+  }
+
+  /** What {@link finish} would do now. */
+  plan(batch: GivenBatch): BatchPlan {
+    const { partition } = batch;
+    const open = this.#open(partition);
+    const plan = { partition, tracker: open.tracker, spans: [...open.spans], entries: new Map<number, Concluded>() };
+    for (const kept of open.batches) this.#add(plan, kept);
+    if (!open.batches.includes(batch)) this.#add(plan, batch);
+    return plan;
+  }
+
+  /** What was planned is durable. */
+  committed({ partition, tracker }: BatchPlan): void {
+    const open = this.#partitions.get(partition);
+    if (open?.tracker !== tracker) return;
+    const left = open.spans.filter(({ from, to }) => !tracker.isFinished(from) || !tracker.isFinished(to - 1));
+    open.spans.splice(0, open.spans.length, ...left);
+    const isOver = ({ taken, returned }: GivenBatch): boolean =>
+      taken.every(({ record }) => tracker.isFinished(record.offset)) &&
+      returned.every(({ record }) => !partition.inHand.has(record.offset));
+    const batches = open.batches.filter((one) => !isOver(one));
+    open.batches.splice(0, open.batches.length, ...batches);
   }
 
   #open(partition: AssignedPartition): OpenPartition {
@@ -63,7 +101,7 @@ export class OpenBatches {
     return open;
   }
 
-  #finish({ partition, taken, returned, verdicts }: GivenBatch): void {
+  #add(plan: BatchPlan, { partition, taken, returned, verdicts }: GivenBatch): void {
     const stopped = new Set<string>();
     for (const one of taken) {
       const { record, tracker } = one;
@@ -71,23 +109,24 @@ export class OpenBatches {
       const id = verdicts.size === 0 ? '' : recordKeyId(record);
       const verdict = verdicts.get(record.offset);
       if (verdict === undefined && !stopped.has(id)) {
-        tracker.finish(record.offset);
+        addSpan(plan.spans, record.offset);
         continue;
       }
       if (id !== '') stopped.add(id);
       if (partition.outcomes.isConcluded(record.offset)) continue;
       // Its memory has another owner, the batch that was given.
       const kept: TakenRecord = { record, tracker, batch: { ...NO_BATCH } };
-      partition.outcomes.conclude({ offset: record.offset, keyId: id, taken: kept, ...this.#outcome(verdict, 0) });
+      const { offset } = record;
+      plan.entries.set(offset, { offset, keyId: id, taken: kept, ...this.#outcome(verdict, 0) });
     }
     for (const { record, attempts } of returned) {
-      if (!partition.inHand.delete(record.offset)) continue;
+      if (!partition.inHand.has(record.offset)) continue;
       const verdict = verdicts.get(record.offset);
       const outcome =
         verdict === undefined
           ? { kind: OutcomeKind.PROCESSED, fields: { attempts: attempts + 1 } }
           : this.#outcome(verdict, attempts);
-      partition.outcomes.conclude({ offset: record.offset, keyId: recordKeyId(record), taken: null, ...outcome });
+      plan.entries.set(record.offset, { offset: record.offset, keyId: recordKeyId(record), taken: null, ...outcome });
     }
   }
 
@@ -120,7 +159,8 @@ export function settleBatch(
   });
 }
 
-const NO_BATCH: LoadedBatch = { bytes: new Uint8Array(0), unfinished: 1, isExhausted: true };
+/** Of a record whose memory somebody else looks after. */
+export const NO_BATCH: LoadedBatch = { bytes: new Uint8Array(0), unfinished: 1, isExhausted: true };
 
 function addSpan(spans: { from: number; to: number }[], offset: number): void {
   const last: { from: number; to: number } | undefined = spans.at(-1);

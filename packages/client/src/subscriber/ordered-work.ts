@@ -9,17 +9,20 @@
  * - Events of a key are handled in order of offset, one at a time; none while the key is blocked, but those that the broker gives.
  * - After a dead letter the key stands still until that is durable and it is known whether the key is parked.
  */
-import type { StreamedRecord } from '@naru/protocol/batch';
+import { StreamedRecord } from '@naru/protocol/batch';
 import { OutcomeKind } from '@naru/protocol/proto';
 import type { Runtime } from '../runtime.ts';
-import { json } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
 import type { AssignedPartition, ReturnedRecord, TakenRecord } from './assigned-partition.ts';
 import { MAX_FINISHED_RANGES } from './assigned-partition.ts';
 import { recordKeyId } from './blocked-keys.ts';
-import { NaruEvent } from './event.ts';
+import type { NaruEvent } from './event.ts';
 import type { Failure } from './handler-call.ts';
 import type { LaneScheduler, WorkOutcome } from './lane-scheduler.ts';
+import { NO_BATCH } from './open-batches.ts';
+import { makeOrderedTask } from './ordered-task.ts';
+import type { OrderedTask } from './ordered-task.ts';
+import { MAX_OUTCOMES } from './outcome-book.ts';
 import type { Concluded, OutcomeFields } from './outcome-book.ts';
 import type { Registrations } from './registrations.ts';
 import type { Success, Task, TaskSource } from './task.ts';
@@ -28,19 +31,11 @@ import type { Success, Task, TaskSource } from './task.ts';
 const MAX_WAIT_IN_MEMORY_MS = 60_000;
 /** Outcomes that wait for the next commit before one is made for them. */
 const EAGER_OUTCOMES = 200;
-
-export interface OrderedTask extends Task {
-  readonly source: OrderedWork;
-  readonly partition: AssignedPartition;
-  readonly lane: string | null;
-  /** As many as events; null for an event that the broker kept. */
-  readonly taken: readonly (TakenRecord | null)[];
-  readonly isBatch: boolean;
-  /** What its last failure was, with the time of its next attempt. */
-  lastFailure: OutcomeFields | null;
-  /** It was committed before handling: it is over, whatever comes of it. */
-  isCommitted: boolean;
-}
+/** Where outputs go with commits: events that wait for the next one, and bytes of outputs, before one is made for them. */
+const EAGER_EVENTS = 1_000;
+const EAGER_OUTPUT_BYTES = 2 * 1024 * 1024;
+/** Bytes of outputs that are not committed beyond which no more handlers are started. */
+export const MAX_BUFFERED_OUTPUT_BYTES = 16 * 1024 * 1024;
 
 export interface OrderedWorkOptions {
   readonly runtime: Runtime;
@@ -51,6 +46,8 @@ export interface OrderedWorkOptions {
   outcomes(): void;
   /** Commits a partition now. */
   commit(partition: AssignedPartition): Promise<void>;
+  /** Of outputs that are in no transaction that is committed. */
+  bufferedOutputBytes(): number;
   /** No handler of the partition runs any more. */
   ended(partition: AssignedPartition): void;
   /** Handlers make progress as if one had ended in `ms` from now. */
@@ -58,16 +55,22 @@ export interface OrderedWorkOptions {
 }
 
 export class OrderedWork implements TaskSource {
+  /** Whether an event is finished with the commit that has its outputs, and not before. */
+  readonly buffersOutputs: boolean;
   readonly #options: OrderedWorkOptions;
   readonly #scheduler: LaneScheduler<Task>;
   /** What was to be held, to go on with here should it be taken back. */
   readonly #held = new WeakMap<Concluded, OrderedTask>();
   /** Partitions of which the broker will not hold events, since their group has Kafka members. */
   readonly #unheld = new WeakSet<AssignedPartition>();
+  /** Grows with each task that is concluded. */
+  #order = 0;
+  #lastTask: OrderedTask | null = null;
 
   constructor(options: OrderedWorkOptions) {
     this.#options = options;
     this.#scheduler = options.scheduler;
+    this.buffersOutputs = options.settings.guarantee === 'exactly-once';
   }
 
   /** Takes up the next event of the partition, or the next events for a batch handler. False when there is none. */
@@ -142,20 +145,20 @@ export class OrderedWork implements TaskSource {
     }
   }
 
-  succeeded(task: OrderedTask, { note, durationMs }: Success): WorkOutcome {
+  succeeded(task: OrderedTask, success: Success): WorkOutcome {
     // A handler that was still at work when its partition was given up within the drain time counts all the same.
     if (task.isCommitted || this.#isLost(task)) return undefined;
+    const { note, durationMs } = success;
     const isPlain = note === '' && task.attempt <= 1 && task.idempotencyIds.length === 0;
+    const fields = { attempts: task.attempt, durationMs: BigInt(durationMs), note };
     for (const [i, taken] of task.taken.entries()) {
-      if (taken !== null && isPlain) task.partition.finish(taken);
-      else {
-        const fields = { attempts: task.attempt, durationMs: BigInt(durationMs), note };
-        this.#conclude(task, i, OutcomeKind.PROCESSED, fields);
-      }
+      if (this.buffersOutputs) this.#finishWithOutputs(task, i, fields, isPlain, success);
+      else if (taken !== null && isPlain) task.partition.finish(taken);
+      else this.#conclude(task, i, OutcomeKind.PROCESSED, fields);
     }
     const { outcomes } = task.partition;
     const isAwaited = task.idempotencyIds.length > 0 || task.taken.includes(null);
-    if (!outcomes.isEmpty && (isAwaited || outcomes.size >= EAGER_OUTCOMES)) this.#options.outcomes();
+    if (!outcomes.isEmpty && (isAwaited || this.#isEager(task.partition))) this.#options.outcomes();
     this.#uncork(task.partition);
     return undefined;
   }
@@ -210,6 +213,7 @@ export class OrderedWork implements TaskSource {
 
   /** Outcomes are durable: lanes that waited for that go on, or to the broker. */
   concluded(partition: AssignedPartition, entries: readonly Concluded[]): void {
+    if (this.buffersOutputs) this.#uncork(partition);
     for (const entry of entries) {
       const task = this.#held.get(entry);
       if (task?.lane == null || entry.kind !== OutcomeKind.DEAD_LETTERED) continue;
@@ -252,7 +256,10 @@ export class OrderedWork implements TaskSource {
   #takeBatch(partition: AssignedPartition): boolean {
     const taken: TakenRecord[] = [];
     let hasHeld = false;
-    while (taken.length < this.#options.settings.maxBatchEvents) {
+    const { maxBatchEvents } = this.#options.settings;
+    // Those of one call are committed together.
+    const limit = this.buffersOutputs ? Math.min(maxBatchEvents, MAX_OUTCOMES) : maxBatchEvents;
+    while (taken.length < limit) {
       const next = partition.take();
       if (next === null) break;
       if (this.#isBlocked(partition, next.record)) {
@@ -266,47 +273,17 @@ export class OrderedWork implements TaskSource {
   }
 
   #addReturned(partition: AssignedPartition, returned: ReturnedRecord, isBatch: boolean): void {
-    const task = this.#make(partition, [null], [returned.record], isBatch);
+    const records = [returned.record];
+    const { registrations } = this.#options;
+    const task = makeOrderedTask(this, registrations, { partition, taken: [null], records, isBatch });
     task.attempt = returned.attempts;
     task.firstFailureMs = returned.firstFailureMs;
     this.#scheduler.add(task.lane, task);
   }
 
   #task(partition: AssignedPartition, taken: readonly TakenRecord[], isBatch: boolean): OrderedTask {
-    return this.#make(
-      partition,
-      taken,
-      taken.map(({ record }) => record),
-      isBatch,
-    );
-  }
-
-  #make(
-    partition: AssignedPartition,
-    taken: readonly (TakenRecord | null)[],
-    records: readonly StreamedRecord[],
-    isBatch: boolean,
-  ): OrderedTask {
-    const first = records[0] as StreamedRecord;
-    const { topic, topicId, partition: number } = partition;
-    const registration = this.#options.registrations.find(topic, first);
-    const serde = registration?.serde ?? json;
-    return {
-      source: this,
-      registration,
-      events: records.map((record) => new NaruEvent(topic, topicId, number, record, serde)),
-      attempt: 0,
-      firstFailureMs: 0,
-      claimed: [],
-      claimedUntilMs: 0,
-      idempotencyIds: [],
-      partition,
-      lane: isBatch ? partition.key : laneOf(partition, first.key),
-      taken,
-      isBatch,
-      lastFailure: null,
-      isCommitted: false,
-    };
+    const records = taken.map(({ record }) => record);
+    return makeOrderedTask(this, this.#options.registrations, { partition, taken, records, isBatch });
   }
 
   /** Gives lanes that wait for another attempt to the broker. */
@@ -324,6 +301,23 @@ export class OrderedWork implements TaskSource {
   }
 
   // Outcomes
+
+  /** It is finished when the transaction is committed that has its outputs. */
+  #finishWithOutputs(task: OrderedTask, i: number, fields: OutcomeFields, isPlain: boolean, success: Success): void {
+    const taken = task.taken[i] ?? null;
+    const outputs = success.outputs ?? undefined;
+    const accepted = i === 0 ? success.accepted : undefined;
+    const more = { isPlain: isPlain && taken !== null, outputs, accepted };
+    this.#conclude(task, i, OutcomeKind.PROCESSED, fields, more);
+    // Until then its memory need not be kept.
+    if (taken !== null) task.partition.letGo(taken.batch);
+  }
+
+  /** Whether what waits for the next commit is so much that one should be made for it. */
+  #isEager({ outcomes }: AssignedPartition): boolean {
+    if (!this.buffersOutputs) return outcomes.size >= EAGER_OUTCOMES;
+    return outcomes.size >= EAGER_EVENTS || this.#options.bufferedOutputBytes() >= EAGER_OUTPUT_BYTES;
+  }
 
   #failedForGood(task: OrderedTask, fields: OutcomeFields): WorkOutcome {
     if (task.events.length > 1) {
@@ -377,17 +371,33 @@ export class OrderedWork implements TaskSource {
     for (const i of task.taken.keys()) this.#held.set(this.#conclude(task, i, OutcomeKind.HELD, fields), task);
   }
 
-  #conclude(task: OrderedTask, index: number, kind: OutcomeKind, fields: OutcomeFields): Concluded {
+  #conclude(
+    task: OrderedTask,
+    index: number,
+    kind: OutcomeKind,
+    fields: OutcomeFields,
+    more: Pick<Concluded, 'isPlain' | 'outputs' | 'accepted'> = {},
+  ): Concluded {
     const { partition } = task;
     const event = task.events[index] as NaruEvent;
     const offset = Number(event.offset);
-    const taken = task.taken[index] ?? null;
-    const id = recordKeyId({ key: event.keyBytes });
+    const whole = task.taken[index] ?? null;
+    const taken = kind === OutcomeKind.PROCESSED && this.buffersOutputs ? withoutEvent(whole) : whole;
+    const keyId = recordKeyId({ key: event.keyBytes });
     const idempotencyId = task.idempotencyIds[index] ?? '';
-    const entry: Concluded = { offset, keyId: id, taken, kind, fields: { ...fields, idempotencyId } };
+    const order = this.#orderOf(task, kind);
+    const entry: Concluded = { offset, keyId, taken, kind, fields: { ...fields, idempotencyId }, order, ...more };
     if (taken === null) partition.inHand.delete(offset);
     partition.outcomes.conclude(entry);
     return entry;
+  }
+
+  /** Of events that were handled together the same. */
+  #orderOf(task: OrderedTask, kind: OutcomeKind): number | undefined {
+    if (!this.buffersOutputs) return undefined;
+    if (this.#lastTask !== task || kind === OutcomeKind.HELD) this.#order += 1;
+    this.#lastTask = task;
+    return this.#order;
   }
 
   #isBlocked(partition: AssignedPartition, { key }: StreamedRecord): boolean {
@@ -404,9 +414,10 @@ export class OrderedWork implements TaskSource {
   }
 }
 
-/** Null for an event without a key. */
-function laneOf(partition: AssignedPartition, key: Uint8Array | null): string | null {
-  if (key === null) return null;
-  // One character a byte: equal keys, equal text, whatever the bytes.
-  return `${partition.key}/${Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')}`;
+/** What is kept of an event until it is committed. */
+function withoutEvent(taken: TakenRecord | null): TakenRecord | null {
+  if (taken === null) return null;
+  const { offset, timestampMs } = taken.record;
+  const record = new StreamedRecord(offset, timestampMs, null, null, null);
+  return { record, tracker: taken.tracker, batch: { ...NO_BATCH } };
 }

@@ -8,12 +8,16 @@
  * unsent → sent → accepted: the event is finished and let go
  *            └→ refused: unsent again
  * ```
+ *
+ * Where what handlers published goes with the offsets (exactly once), every event that was handled is in here until it is committed, with
+ * those outputs; most of them plain, so that nothing but the offset is said.
  */
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { assert } from '@naru/base';
 import { OutcomeKind } from '@naru/protocol/proto';
 import type { EventOutcomeSchema } from '@naru/protocol/proto';
 import type { TakenRecord } from './assigned-partition.ts';
+import type { Output } from './call-outputs.ts';
 import { BlockedKeys } from './blocked-keys.ts';
 import type { OffsetSpan, WatermarkTracker } from './watermark-tracker.ts';
 
@@ -35,6 +39,32 @@ export interface Concluded {
   readonly fields: OutcomeFields;
   /** Called when it is durable. */
   readonly accepted?: (() => void) | undefined;
+  /** Nothing is said of it but that its offset is finished. */
+  readonly isPlain?: boolean | undefined;
+  /**
+   * When it was concluded, among all events of a subscriber whose outputs go with their offsets: a commit has whatever was concluded
+   * before anything that it has of the same key. Equal for events that were handled together.
+   */
+  readonly order?: number | undefined;
+  /** What the call published that handled it, with others perhaps: they go into one commit. */
+  readonly outputs?: FinishedOutputs | undefined;
+}
+
+/** What one call of a handler published, to be stored in the transaction that commits its events, or not at all. */
+export interface FinishedOutputs {
+  /** In the order of the calls of `publish`. */
+  readonly events: readonly Output[];
+  readonly sizeBytes: number;
+  /** Events that the call handled. */
+  readonly eventCount: number;
+}
+
+export interface SendLimits {
+  readonly maxRanges: number;
+  /** Nothing that was concluded later; see {@link Concluded.order}. */
+  readonly upTo?: number | undefined;
+  /** Offsets that the commit is to finish besides. */
+  readonly spans?: readonly OffsetSpan[] | undefined;
 }
 
 export interface CommitContents {
@@ -47,6 +77,7 @@ export class OutcomeBook {
   readonly keys: BlockedKeys;
   readonly #unsent = new Map<number, Concluded>();
   #sent: Concluded[] = [];
+  #outputBytes = 0;
   readonly #failures = new Map<number, OutcomeFields>();
   /** Whether the broker has refused to keep more: nothing that it would have to keep is sent. */
   isStalled = false;
@@ -66,6 +97,21 @@ export class OutcomeBook {
     return false;
   }
 
+  /** Of outputs that are not durable. */
+  get outputBytes(): number {
+    return this.#outputBytes;
+  }
+
+  /** What was not sent. */
+  waiting(): Iterable<Concluded> {
+    return this.#unsent.values();
+  }
+
+  /** What the commit under way says. */
+  sent(): readonly Concluded[] {
+    return this.#sent;
+  }
+
   /** Outcomes that are not durable. */
   get size(): number {
     return this.#unsent.size + this.#sent.length;
@@ -80,6 +126,7 @@ export class OutcomeBook {
   conclude(entry: Concluded): void {
     assert(!this.#unsent.has(entry.offset), 'an event has one outcome at a time');
     this.#unsent.set(entry.offset, entry);
+    this.#outputBytes += outputBytesOf(entry);
     this.#failures.delete(entry.offset);
     if (entry.kind === OutcomeKind.HELD) this.keys.hold(entry.keyId);
   }
@@ -90,23 +137,21 @@ export class OutcomeBook {
   }
 
   /** What the next commit says, for which the book waits then. At most one commit is under way. */
-  send(tracker: WatermarkTracker, maxRanges: number): CommitContents {
+  send(
+    tracker: WatermarkTracker,
+    { maxRanges, upTo = Number.POSITIVE_INFINITY, spans = [] }: SendLimits,
+  ): CommitContents {
     assert(this.#sent.length === 0, 'one commit of a partition is under way at a time');
-    let shown = tracker;
-    let sending = this.#sendable();
-    if (sending.some((entry) => isPending(entry, tracker))) {
-      shown = tracker.with(sending.filter((entry) => isPending(entry, tracker)).map(({ offset }) => offset));
-      // What is finished behind the last range that fits is not said, so its outcome is not, either.
-      const end = shown.ranges[maxRanges - 1]?.to ?? Number.POSITIVE_INFINITY;
-      sending = sending.filter((entry) => !isPending(entry, tracker) || entry.offset < end);
-    }
+    this.#dropStale(tracker);
+    const { shown, sending } = this.#fitting(tracker, this.#sendable(upTo), maxRanges, spans);
     this.#sent = sending;
     for (const entry of sending) {
       this.#unsent.delete(entry.offset);
       if (entry.kind === OutcomeKind.HELD) this.keys.sent(entry.keyId);
       if (entry.taken === null) this.keys.resolved(entry.keyId);
     }
-    const outcomes = sending.map(({ offset, kind, fields }) => ({ ...fields, offset: BigInt(offset), kind }));
+    const said = sending.filter(({ isPlain }) => isPlain !== true);
+    const outcomes = said.map(({ offset, kind, fields }) => ({ ...fields, offset: BigInt(offset), kind }));
     for (const [offset, fields] of this.#failures) {
       if (outcomes.length >= MAX_OUTCOMES) break;
       outcomes.push({ ...fields, offset: BigInt(offset), kind: OutcomeKind.FAILED });
@@ -115,11 +160,44 @@ export class OutcomeBook {
     return { offset: shown.watermark, finished: shown.ranges.slice(0, maxRanges), outcomes };
   }
 
+  /** What was finished before a seek and not committed counts no longer, nor does what its handler published. */
+  #dropStale(tracker: WatermarkTracker): void {
+    for (const entry of this.#unsent.values()) {
+      if (entry.order === undefined || entry.kind !== OutcomeKind.PROCESSED) continue;
+      if (entry.taken !== null && entry.taken.tracker !== tracker) this.#forget(entry);
+    }
+  }
+
+  /** What is finished behind the last range that fits is not said, so its outcome is not, either. */
+  #fitting(
+    tracker: WatermarkTracker,
+    sendable: Concluded[],
+    maxRanges: number,
+    spans: readonly OffsetSpan[],
+  ): { shown: WatermarkTracker; sending: Concluded[] } {
+    for (let sending = sendable; ;) {
+      const pending = sending.filter((entry) => isPending(entry, tracker));
+      if (pending.length === 0 && spans.length === 0) return { shown: tracker, sending };
+      const offsets = pending.map(({ offset }) => offset);
+      const shown = tracker.with(offsets, spans);
+      const end = shown.ranges[maxRanges - 1]?.to ?? Number.POSITIVE_INFINITY;
+      const isBeyond = (entry: Concluded): boolean => isPending(entry, tracker) && entry.offset >= end;
+      const calls = new Set(sending.filter(isBeyond).map(({ outputs }) => outputs));
+      const fitting = sending.filter((entry) => !isBeyond(entry) && (!entry.outputs || !calls.has(entry.outputs)));
+      const isCallSplit = fitting.some((entry) => entry.outputs !== undefined) && fitting.length < sending.length;
+      if (!isCallSplit) return { shown, sending: fitting };
+      sending = fitting;
+    }
+  }
+
   /** @returns what is durable now */
   accepted(): readonly Concluded[] {
     const accepted = this.#sent;
     this.#sent = [];
-    for (const { kind, keyId } of accepted) if (kind === OutcomeKind.HELD) this.keys.accepted(keyId);
+    for (const entry of accepted) {
+      this.#outputBytes -= outputBytesOf(entry);
+      if (entry.kind === OutcomeKind.HELD) this.keys.accepted(entry.keyId);
+    }
     return accepted;
   }
 
@@ -149,18 +227,36 @@ export class OutcomeBook {
   /** Forgets what was read before a seek. */
   dropRead(): Concluded[] {
     const dropped = [...this.#unsent.values()].filter(({ taken }) => taken !== null);
-    for (const entry of dropped) {
-      this.#unsent.delete(entry.offset);
-      if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
-    }
+    for (const entry of dropped) this.#forget(entry);
     this.#failures.clear();
     return dropped;
   }
 
-  /** The first ones by offset, so that those of a key arrive in its order. */
-  #sendable(): Concluded[] {
-    const entries = [...this.#unsent.values()].filter((entry) => !this.isStalled || !isKept(entry));
-    return entries.sort(byOffset).slice(0, MAX_OUTCOMES);
+  /** These were refused for good, and nobody is to say them again. */
+  withdraw(entries: readonly Concluded[]): void {
+    for (const entry of entries) if (this.#unsent.get(entry.offset) === entry) this.#forget(entry);
+  }
+
+  #forget(entry: Concluded): void {
+    this.#unsent.delete(entry.offset);
+    this.#outputBytes -= outputBytesOf(entry);
+    if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
+  }
+
+  /**
+   * The first ones in the order in which they were concluded where that matters, else by offset: those of a key arrive in its order
+   * either way. All or none of the events that were handled together.
+   */
+  #sendable(upTo: number): Concluded[] {
+    const entries = [...this.#unsent.values()]
+      .filter((entry) => (entry.order ?? 0) <= upTo && (!this.isStalled || !isKept(entry)))
+      .sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.offset - b.offset);
+    let said = 0;
+    let end = entries.findIndex(({ isPlain }) => isPlain !== true && ++said > MAX_OUTCOMES);
+    if (end === -1) return entries;
+    const { outputs } = entries[end] as Concluded;
+    while (outputs !== undefined && end > 0 && entries[end - 1]?.outputs === outputs) end -= 1;
+    return entries.slice(0, end);
   }
 }
 
@@ -176,4 +272,8 @@ function isPending({ taken, offset }: Concluded, tracker: WatermarkTracker): boo
 
 function byOffset(a: Concluded, b: Concluded): number {
   return a.offset - b.offset;
+}
+
+function outputBytesOf({ outputs }: Concluded): number {
+  return outputs === undefined ? 0 : Math.ceil(outputs.sizeBytes / outputs.eventCount);
 }

@@ -31,6 +31,8 @@ export interface ParallelWorkOptions {
 }
 
 export class ParallelWork implements TaskSource {
+  /** Each record is settled for itself. */
+  readonly buffersOutputs = false;
   readonly #options: ParallelWorkOptions;
 
   constructor(options: ParallelWorkOptions) {

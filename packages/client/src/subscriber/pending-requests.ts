@@ -3,7 +3,8 @@ import type { NaruError } from '@naru/protocol';
 import { deferred } from '../deferred.ts';
 
 interface Pending<Answer> {
-  send(): void;
+  /** Null: it is never sent a second time. */
+  readonly sendAgain: (() => void) | null;
   resolve(answer: Answer): void;
   reject(error: NaruError): void;
 }
@@ -20,7 +21,7 @@ export class PendingRequests<Answer> {
     const id = this.#nextId++ % 2 ** 32;
     const { promise, resolve, reject } = deferred<Answer>();
     this.#pending.set(id, {
-      send: () => send(id),
+      sendAgain: () => send(id),
       resolve: (answer) => {
         answered?.(answer);
         resolve(answer);
@@ -31,6 +32,35 @@ export class PendingRequests<Answer> {
     return promise;
   }
 
+  /**
+   * One that may not be repeated: sent now, and rejected when the connection is lost before the answer.
+   *
+   * @param answered as for {@link add}
+   */
+  addOnce(send: (id: number) => void, answered?: (answer: Answer) => void): Promise<Answer> {
+    const id = this.#nextId++ % 2 ** 32;
+    const { promise, resolve, reject } = deferred<Answer>();
+    this.#pending.set(id, {
+      sendAgain: null,
+      resolve: (answer) => {
+        answered?.(answer);
+        resolve(answer);
+      },
+      reject,
+    });
+    send(id);
+    return promise;
+  }
+
+  /** The connection is lost. @param error for those that may not be repeated */
+  disconnected(error: NaruError): void {
+    for (const [id, pending] of this.#pending) {
+      if (pending.sendAgain !== null) continue;
+      this.#pending.delete(id);
+      pending.reject(error);
+    }
+  }
+
   answered(id: number, answer: Answer): void {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
@@ -39,7 +69,7 @@ export class PendingRequests<Answer> {
 
   /** After a reconnection. */
   sendAgain(): void {
-    for (const pending of this.#pending.values()) pending.send();
+    for (const pending of this.#pending.values()) pending.sendAgain?.();
   }
 
   rejectAll(error: NaruError): void {

@@ -16,21 +16,17 @@ import { json } from '../serde/serde.ts';
 import type { Settings, SubscriberSettings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { AssignedPartition } from './assigned-partition.ts';
+import type { HandlerPublishing } from './call-outputs.ts';
 import { Consumption } from './consumption.ts';
 import type { PartitionFailure, PositionJump, RebalanceListeners } from './consumer.ts';
 import type { BatchHandler, Handler, TopicPartition } from './event.ts';
 import { HandlerRunner } from './handler-runner.ts';
+import type { OutputProducers } from './output-transactions.ts';
 import { Registrations } from './registrations.ts';
 import type { Registration } from './registrations.ts';
 import type { StartPosition } from './start-position.ts';
-
-/** Sections of the settings of which a part may be given. */
-type PartlyGiven = 'retry' | 'deadLetter' | 'idempotency';
-
-/** What can be given in place of the settings' `subscriber` section, and wins. */
-export type SubscriberOverrides = {
-  readonly [K in Exclude<keyof SubscriberSettings, PartlyGiven>]?: SubscriberSettings[K] | undefined;
-} & { readonly [K in Exclude<PartlyGiven, 'idempotency'>]?: Partial<SubscriberSettings[K]> | undefined };
+import { defined, subscriberSettings } from './subscriber-settings.ts';
+import type { SubscriberOverrides } from './subscriber-settings.ts';
 
 /** Everything in the settings' `subscriber` section can be given here too, and wins. */
 export interface SubscriberOptions extends SubscriberOverrides {
@@ -80,6 +76,10 @@ export interface SubscriberContext {
   readonly codecs: CompressionCodecs;
   /** Undefined where there is none: then names are topics. */
   readonly catalog?: CatalogBinding | undefined;
+  /** What handlers publish with. */
+  readonly publishing: HandlerPublishing;
+  /** And in transactions. */
+  readonly producers: OutputProducers;
   /** The offset that a position means now. */
   resolvePosition(partition: TopicPartition, position: StartPosition): Promise<number>;
   /** Called when the subscriber is over. */
@@ -90,7 +90,8 @@ export class Subscriber implements AsyncDisposable {
   readonly group: string;
   readonly #context: SubscriberContext;
   readonly #options: SubscriberOptions;
-  readonly #settings: SubscriberSettings;
+  #settings: SubscriberSettings;
+  readonly #isOnceByCatalog: boolean;
   readonly #registrations = new Registrations();
   readonly #store: IdempotencyStore | undefined;
   readonly #listeners: RebalanceListeners = { assigned: [], revoked: [] };
@@ -113,12 +114,8 @@ export class Subscriber implements AsyncDisposable {
     this.#store = isStore ? idempotency : undefined;
     const said = context.catalog?.groupSettings(group);
     const below = said === undefined ? context.settings.subscriber : { ...context.settings.subscriber, ...said };
-    // Exactly once by the catalog needs no more words than that.
-    const isOnce = said?.guarantee === 'exactly-once' && (options.guarantee ?? said.guarantee) === 'exactly-once';
-    this.#settings = subscriberSettings(below, {
-      ...options,
-      idempotency: isStore || (isOnce && idempotency === undefined) ? { use: true } : idempotency,
-    });
+    this.#settings = subscriberSettings(below, { ...options, idempotency: isStore ? { use: true } : idempotency });
+    this.#isOnceByCatalog = said?.guarantee === 'exactly-once' && idempotency === undefined;
   }
 
   /**
@@ -288,6 +285,11 @@ export class Subscriber implements AsyncDisposable {
   #register(topic: string, registration: Registration, type?: string): this {
     if (this.#running !== null) throw new NaruError('INVALID_REQUEST', 'handlers are registered before run()');
     this.#registrations.add(topic, type, registration);
+    const isParallel = this.#context.catalog?.catalog.topics.get(topic)?.type === 'parallel';
+    // Exactly once by the catalog needs no more words than that.
+    if (isParallel && this.#isOnceByCatalog && this.#settings.guarantee === 'exactly-once') {
+      this.#settings = { ...this.#settings, idempotency: { ...this.#settings.idempotency, use: true } };
+    }
     return this;
   }
 
@@ -324,11 +326,6 @@ export class Subscriber implements AsyncDisposable {
       const message = `concurrency: expected a whole number from 1 to ${MAX_CONCURRENCY}, got ${concurrency}`;
       return new NaruError('INVALID_REQUEST', message);
     }
-    if (this.#settings.guarantee === 'exactly-once' && !this.#settings.idempotency.use) {
-      const message =
-        'guarantee exactly-once needs to know which events were handled: set idempotency.use, or give the option idempotency a store';
-      return new NaruError('INVALID_CONFIGURATION', message);
-    }
     if (this.#registrations.topics.length > 0) return null;
     return new NaruError('INVALID_REQUEST', 'the subscriber has no handlers; call handle() before run()');
   }
@@ -348,6 +345,7 @@ export class Subscriber implements AsyncDisposable {
       group: this.group,
       registrations: this.#registrations,
       claims: this.#claims(() => this.#consumption),
+      publishing: this.#context.publishing,
       stalled: (partition, error) => this.#stalled(partition, error),
       failed: (error) => this.#stop?.(error),
     });
@@ -360,6 +358,7 @@ export class Subscriber implements AsyncDisposable {
       instanceId: this.#options.instanceId,
       memberId: crypto.randomUUID(),
       listeners: this.#listeners,
+      producers: this.#settings.guarantee === 'exactly-once' ? this.#context.producers : undefined,
       jumped: async (jump) => {
         for (const listener of this.#jumpListeners) await listener(jump);
       },
@@ -396,26 +395,4 @@ export class Subscriber implements AsyncDisposable {
       throw new NaruError('NOT_ASSIGNED', `${wanted.topic}/${wanted.partition} is not this member's`);
     });
   }
-}
-
-/** What the options say in place of settings. */
-type GivenSettings = Omit<SubscriberOverrides, 'idempotency'> & {
-  readonly idempotency?: Partial<SubscriberSettings['idempotency']> | undefined;
-};
-
-/** The settings with whatever the options name. */
-export function subscriberSettings(settings: SubscriberSettings, options: GivenSettings): SubscriberSettings {
-  const given = Object.entries(options).filter(([key, value]) => value !== undefined && key in settings);
-  const { retry, deadLetter, idempotency } = options;
-  return {
-    ...settings,
-    ...(Object.fromEntries(given) as Partial<SubscriberSettings>),
-    retry: { ...settings.retry, ...defined(retry) },
-    deadLetter: { ...settings.deadLetter, ...defined(deadLetter) },
-    idempotency: { ...settings.idempotency, ...defined(idempotency) },
-  };
-}
-
-function defined<T extends object>(part: T | undefined): T {
-  return Object.fromEntries(Object.entries(part ?? {}).filter(([, value]) => value !== undefined)) as T;
 }

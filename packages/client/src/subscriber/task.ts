@@ -5,6 +5,7 @@
 import type { Failure } from './handler-call.ts';
 import type { NaruEvent } from './event.ts';
 import type { WorkOutcome } from './lane-scheduler.ts';
+import type { FinishedOutputs } from './outcome-book.ts';
 import type { Registration } from './registrations.ts';
 
 export interface Task {
@@ -28,10 +29,16 @@ export interface Task {
 export interface Success {
   readonly note: string;
   readonly durationMs: number;
+  /** What goes with the events; null for nothing. */
+  readonly outputs: FinishedOutputs | null;
+  /** To be called when it is durable. */
+  readonly accepted?: (() => void) | undefined;
 }
 
 /** Where events come from. Every call is about a task of its own. */
 export interface TaskSource {
+  /** Whether what its handlers publish goes with the commits of their events. */
+  readonly buffersOutputs: boolean;
   /** Whether its result counts no longer, so that there is no use in beginning. */
   isStale(task: Task): boolean;
   /** It was left out as stale. */

@@ -84,12 +84,13 @@ export class WatermarkTracker {
     this.#add(from, to);
   }
 
-  /** What it would be with `offsets` finished. */
-  with(offsets: Iterable<number>): WatermarkTracker {
+  /** What it would be with `offsets`, and the offsets in `spans`, finished. */
+  with(offsets: Iterable<number>, spans: Iterable<OffsetSpan> = []): WatermarkTracker {
     const copy = new WatermarkTracker(this.#watermark);
     copy.#position = this.#position;
     copy.#ranges = [...this.#ranges];
     for (const offset of offsets) copy.finish(offset);
+    for (const span of spans) copy.finishSpan(span);
     return copy;
   }
 

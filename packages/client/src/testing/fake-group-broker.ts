@@ -7,7 +7,7 @@ import { NaruError, keyId } from '@naru/protocol';
 import type { ErrorCode } from '@naru/protocol';
 import { encodeBatch } from '@naru/protocol/batch';
 import { OutcomeKind, SettlementKind, SubscribeResponseSchema } from '@naru/protocol/proto';
-import type { Commit, Join, SubscribeRequest, SubscribeResponse } from '@naru/protocol/proto';
+import type { Commit, CommittedSchema, Join, SubscribeRequest, SubscribeResponse } from '@naru/protocol/proto';
 import type { PublishStream, SubscribeStream, Transport } from '../transport/transport.ts';
 import { FakeStream } from './fake-stream.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -17,6 +17,8 @@ export const TOPIC_ID = '00000000-0000-4000-8000-000000000001' as TopicId;
 type Message = SubscribeRequest['message'];
 type Case = Exclude<Message['case'], undefined>;
 type Said = MessageInitShape<typeof SubscribeResponseSchema>['message'];
+/** An answer to a commit, but for its id. */
+export type CommittedFields = Omit<MessageInitShape<typeof CommittedSchema>, '$typeName' | 'commitId'>;
 type FakeSubscribeStream = FakeStream<SubscribeRequest, SubscribeResponse>;
 
 export interface FakeEvent {
@@ -38,6 +40,8 @@ export class FakeGroupBroker implements Transport {
   refuseJoin: ErrorCode | null = null;
   answersCommits = true;
   answersSettlements = true;
+  /** What becomes of a commit that is part of a transaction; `silent`: there is no answer. */
+  commitTransaction: (commit: Commit) => CommittedFields | 'silent' = () => 'silent';
 
   constructor(time: VirtualTime) {
     this.#time = time;
@@ -184,7 +188,11 @@ export class FakeGroupBroker implements Transport {
     this.received.push(message);
     if (message.case === 'join') this.#joined(message.value);
     else if (message.case === 'poll') this.polls.push(message.value.pollId);
-    else if (message.case === 'commit' && this.answersCommits) {
+    else if (message.case === 'commit' && message.value.transaction !== undefined) {
+      const answer = this.commitTransaction(message.value);
+      const { commitId } = message.value;
+      if (answer !== 'silent') this.say({ case: 'committed', value: { ...answer, commitId } });
+    } else if (message.case === 'commit' && this.answersCommits) {
       this.say({ case: 'committed', value: { commitId: message.value.commitId } });
     } else if (message.case === 'settle' && this.answersSettlements) {
       this.say({ case: 'settled', value: { settleId: message.value.settleId } });

@@ -8,7 +8,7 @@ import { topicIdFromBytes, topicIdToBytes } from '@naru/base';
 import type { TopicId } from '@naru/base';
 import type { ErrorCode } from '@naru/protocol';
 import { ERRORS, NaruError } from '@naru/protocol';
-import type { BatchRecord } from '@naru/protocol/batch';
+import type { BatchHeader, BatchRecord } from '@naru/protocol/batch';
 import { decodeRecords, verifyBatch } from '@naru/protocol/batch';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { DescribeTopicResponseSchema, PublishStreamResponseSchema } from '@naru/protocol/proto';
@@ -117,6 +117,13 @@ export class FakePublishBroker implements Transport {
     return Promise.resolve();
   }
 
+  /** Whether a batch may be stored that is in order. */
+  protected admit(_header: BatchHeader): ErrorCode | null {
+    return null;
+  }
+
+  protected stored(_partition: FakePartition, _header: BatchHeader, _baseOffset: number): void {}
+
   #received(stream: FakePublishStream, { message }: PublishStreamRequest): void {
     if (message.case === 'open') {
       const producerId = message.value.producerId ?? this.#nextProducerId++;
@@ -173,7 +180,10 @@ export class FakePublishBroker implements Transport {
       if ((expected - first + 2 ** 31) % 2 ** 31 < 2 ** 30 && first !== expected) return 'DUPLICATE_SEQUENCE_NUMBER';
       if (first !== expected) return 'OUT_OF_ORDER_SEQUENCE_NUMBER';
     }
+    const refusal = this.admit(header);
+    if (refusal !== null) return refusal;
     const baseOffset = partition.records.length;
+    this.stored(partition, header, baseOffset);
     for (const record of decodeRecords(message.records, nodeCompressionCodecs)) {
       partition.records.push({ ...record, offset: baseOffset + record.offset });
     }

@@ -13,7 +13,7 @@ export class VirtualTime implements Clock, Timers {
   readonly #timers = new Set<Timer>();
 
   nowMs(): number {
-    return 1_750_000_000_000 + this.#nowMs;
+    return 1_750_000_000_000 + Math.floor(this.#nowMs);
   }
 
   monotonicMs(): number {

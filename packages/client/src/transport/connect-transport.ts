@@ -4,6 +4,7 @@
  */
 import type {
   DescMessage,
+  DescMethod,
   DescMethodStreaming,
   DescMethodUnary,
   MessageInitShape,
@@ -12,9 +13,9 @@ import type {
 import type { Transport as RpcTransport } from '@connectrpc/connect';
 import { Http2SessionManager, createGrpcTransport } from '@connectrpc/connect-node';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { isNaruError } from '@naru/protocol';
+import { NaruError, isNaruError } from '@naru/protocol';
 import { encodePublishBatch } from '@naru/protocol/grpc-frames';
-import { PublisherService, SubscriberService } from '@naru/protocol/proto';
+import { PublisherService, SubscriberService, TransactionService } from '@naru/protocol/proto';
 import type { PublishStreamRequest } from '@naru/protocol/proto';
 import { GrpcStream } from './grpc-stream.ts';
 import type { MessageStream, PublishStream, SubscribeStream, Transport } from './transport.ts';
@@ -27,6 +28,9 @@ const PING_INTERVAL_MS = 10_000;
 const PING_TIMEOUT_MS = 10_000;
 /** Largest message that a broker may send: polls ask for far less, but one batch comes even when it is larger. */
 const READ_MAX_BYTES = 64 * 1024 * 1024;
+
+/** Calls that are somebody's throughput. */
+const FREQUENT: ReadonlySet<DescMethod> = new Set([TransactionService.method.endTransaction]);
 
 export interface ConnectTransportOptions {
   /** `host:port`, or an `http://` or `https://` URL. At least one. */
@@ -70,6 +74,7 @@ export class ConnectTransport implements Transport {
     request: MessageInitShape<I>,
     signal: AbortSignal,
   ): Promise<MessageShape<O>> {
+    if (FREQUENT.has(method)) return this.#callDirectly(method, request, signal);
     const link = this.#link('publish');
     try {
       const response = await link.rpc.unary(method, signal, undefined, undefined, create(method.input, request));
@@ -84,6 +89,29 @@ export class ConnectTransport implements Transport {
     for (const link of this.#links.values()) link.sessions.abort();
     this.#links.clear();
     return Promise.resolve();
+  }
+
+  /** Takes half as long as the library's way. */
+  async #callDirectly<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodUnary<I, O>,
+    request: MessageInitShape<I>,
+    signal: AbortSignal,
+  ): Promise<MessageShape<O>> {
+    signal.throwIfAborted();
+    const stream = this.#open('publish', method, () => null);
+    const onAbort = (): void => stream.abort();
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      stream.send(create(method.input, request));
+      stream.end();
+      let answer: MessageShape<O> | undefined;
+      // To its end: only then it is known to be good.
+      for await (const message of stream) answer = message;
+      if (answer !== undefined) return answer;
+      throw new NaruError('INTERNAL', `the broker answered ${method.name} with nothing`);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+    }
   }
 
   #link(traffic: Traffic): Link {
@@ -106,7 +134,7 @@ export class ConnectTransport implements Transport {
   /** @param inPieces a message without copying what is in it, or null for the usual way */
   #open<I extends DescMessage, O extends DescMessage>(
     traffic: Traffic,
-    method: DescMethodStreaming<I, O>,
+    method: DescMethodStreaming<I, O> | DescMethodUnary<I, O>,
     inPieces: (message: MessageShape<I>) => Uint8Array[] | null,
   ): MessageStream<MessageShape<I>, MessageShape<O>> {
     const link = this.#link(traffic);
