@@ -66,6 +66,6 @@ export const architectureRules: ArchitectureRules = {
   maxLines: 500,
   bannedWords: ['utils', 'helpers', 'manager', 'impl'],
   // connect-node's keeper of an HTTP/2 connection and the option that takes it; connect's type of a service's handlers.
-  foreignNames: ['Http2SessionManager', 'sessionManager', 'ServiceImpl'],
+  foreignNames: ['Http2SessionManager', 'sessionManager', 'jetstreamManager', 'ServiceImpl'],
   bannedFileNames: ['common', 'util', 'helper'],
 };

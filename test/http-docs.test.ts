@@ -37,11 +37,16 @@ function pattern(documented: unknown): unknown {
 }
 
 /** What later commands name. */
-function namesIn(answer: unknown): { SESSION?: string; REQUEST?: string } {
-  const { sessionId, results = [] } = answer as { sessionId?: string; results?: { requestId?: string }[] };
+function namesIn(answer: unknown): { SESSION?: string; REQUEST?: string; PRODUCER?: string } {
+  const {
+    sessionId,
+    producerId,
+    results = [],
+  } = answer as { sessionId?: string; producerId?: string; results?: { requestId?: string }[] };
   const requestId = results[0]?.requestId;
   return {
     ...(sessionId !== undefined && { SESSION: sessionId }),
+    ...(producerId !== undefined && { PRODUCER: producerId }),
     ...(requestId !== undefined && { REQUEST: requestId }),
   };
 }
@@ -50,6 +55,7 @@ describe.each([
   // In delivery.md other commands come before those for curl.
   ['http.md', ''],
   ['delivery.md', '\n## By curl\n'],
+  ['transactions.md', '\n## By curl\n'],
 ])('docs/%s', (name, heading) => {
   const whole = readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8');
   const document = whole.slice(whole.indexOf(heading));

@@ -22,6 +22,9 @@ const tools = {
   'kafka-producer-perf-test': `${PACKAGE}.ProducerPerformance`,
   'kafka-verifiable-producer': `${PACKAGE}.VerifiableProducer`,
   'kafka-verifiable-consumer': `${PACKAGE}.VerifiableConsumer`,
+  'kafka-transactions': `${PACKAGE}.TransactionsCommand`,
+  // Without a script: Kafka's own system tests run it.
+  'transactional-message-copier': `${PACKAGE}.TransactionalMessageCopier`,
 } as const;
 
 /** Starting takes most of a tool's time: no second compiler, and the heap small. */

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import type { Admin, Consumer, EachMessagePayload, Message, Producer, RecordMetadata } from 'kafkajs';
+import type { Admin, Consumer, EachMessagePayload, Message, Producer, RecordMetadata, TopicOffsets } from 'kafkajs';
 import { PEER_CACHE } from './peer.ts';
 
 const manifest = JSON.parse(readFileSync(join(import.meta.dirname, 'librdkafka/package.json'), 'utf8')) as {
@@ -26,6 +26,14 @@ export interface LibrdkafkaConsumer extends Pick<Consumer, 'connect' | 'disconne
 
 export interface LibrdkafkaProducer extends Pick<Producer, 'connect' | 'disconnect'> {
   send(record: { topic: string; messages: readonly Message[] }): Promise<RecordMetadata[]>;
+  /** Of a producer with a `transactional.id`; it is the producer itself. */
+  transaction(): Promise<LibrdkafkaTransaction>;
+}
+
+export interface LibrdkafkaTransaction extends Pick<LibrdkafkaProducer, 'send'> {
+  sendOffsets(offsets: { consumer: LibrdkafkaConsumer; topics: readonly TopicOffsets[] }): Promise<void>;
+  commit(): Promise<void>;
+  abort(): Promise<void>;
 }
 
 export interface Librdkafka {

@@ -354,9 +354,9 @@ describe('idempotent handling', () => {
     expect(handled.toSorted()).toEqual([...new Set(twice)].toSorted());
   });
 
-  it('exactly-once is refused without it', async () => {
-    await topic('billing');
-    const subscriber = naru.subscriber('billing', { guarantee: 'exactly-once' }).handle('orders', () => {});
+  it('exactly-once is refused without it for parallel topics', async () => {
+    await naru.admin.createTopic('jobs', { partitions: 1, type: 'parallel' });
+    const subscriber = naru.subscriber('billing', { guarantee: 'exactly-once' }).handle('jobs', () => {});
     await expect(subscriber.run()).rejects.toMatchObject({ code: 'INVALID_CONFIGURATION' });
   });
 });

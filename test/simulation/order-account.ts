@@ -108,6 +108,11 @@ export class OrderAccount {
     return this.#event(call).first > 0;
   }
 
+  /** @param key as {@link keyName} has it */
+  wasGivenUp(key: string, offset: number): boolean {
+    return this.#keys.get(key)?.get(offset)?.isGivenUp === true;
+  }
+
   /** The member makes it a dead letter, or tries to. */
   gaveUp(call: CallOfHandler): void {
     this.givenUp += 1;

@@ -12,11 +12,15 @@ import { isNaruError } from '@naru/protocol';
 import { DeadLetterService } from '@naru/protocol/proto';
 import { SeededRandom, SimDisk, VirtualClock } from '@naru/testkit';
 import { keyName, OrderAccount, type CallOfHandler } from './order-account.ts';
+import { checkOutputs, type OutputOf } from './output-account.ts';
 import { SimNetwork } from './sim-network.ts';
 
 const ORDERS = 'orders';
 /** A parallel topic. */
 const JOBS = 'jobs';
+/** What the group {@link POSTING} publishes. */
+const POSTS = 'posts';
+const POSTING = 'posting';
 const PARTITIONS = 2;
 const KEYS = 6;
 const MAX_ATTEMPTS = 3;
@@ -29,6 +33,8 @@ const GROUPS = [
   { group: 'billing', topic: ORDERS, afterDeadLetter: 'continue', after: [] },
   { group: 'shipping', topic: ORDERS, afterDeadLetter: 'park', after: [] },
   { group: 'search', topic: ORDERS, afterDeadLetter: 'continue', after: ['billing', 'shipping'] },
+  // Handled exactly once: publishes what it handles, in transactions.
+  { group: POSTING, topic: ORDERS, afterDeadLetter: 'continue', after: [] },
   { group: 'mailing', topic: JOBS, afterDeadLetter: 'continue', after: [] },
 ] as const;
 
@@ -36,7 +42,12 @@ const SETTINGS = {
   connectTimeoutMs: 0,
   requestTimeoutMs: '3s',
   reconnect: { initial: '10ms', max: '100ms' },
-  publisher: { batchBytes: '4KiB', retry: { initial: '10ms', max: '100ms' } },
+  publisher: {
+    batchBytes: '4KiB',
+    retry: { initial: '10ms', max: '100ms' },
+    // What a member that was killed has left open keeps readers waiting for so long.
+    transaction: { timeoutMs: '5s' },
+  },
   subscriber: {
     concurrency: 4,
     pollWaitMs: '200ms',
@@ -155,6 +166,8 @@ export class OrderRun {
       this.report.repeats += account.repeats;
       this.report.givenUp += account.givenUp;
     }
+    const account = this.#accounts.get(POSTING) as OrderAccount;
+    checkOutputs(POSTING, await this.#outputs(), this.#published.get(ORDERS) ?? new Map(), account);
     for (const count of this.#eventCounts.values()) this.report.published += count;
     return this.report;
   }
@@ -165,6 +178,7 @@ export class OrderRun {
       return `${group}:order=${after.length === 0 ? 1 : 2}:after-dead-letter=${afterDeadLetter}`;
     });
     const config = { groups: groups.join() };
+    await this.#until('a topic', admin.createTopic(POSTS, { partitions: PARTITIONS }));
     await this.#until('a topic', admin.createTopic(ORDERS, { partitions: PARTITIONS, config }));
     const limits = { 'delivery.limit': String(MAX_ATTEMPTS), 'delivery.lock.ms': '1s' };
     await this.#until('a topic', admin.createTopic(JOBS, { partitions: PARTITIONS, type: 'parallel', config: limits }));
@@ -245,7 +259,7 @@ export class OrderRun {
     const member = { name, group, topic, process, naru: this.#connect(process, name) };
     this.#members.push(member);
     this.#note(`${name} joins`);
-    const subscriber = member.naru.subscriber(group);
+    const subscriber = member.naru.subscriber(group, group === POSTING ? { guarantee: 'exactly-once' } : {});
     const random = this.#random.fork();
     subscriber.handle<number>(topic, (event, context) => this.#handle(member, random, event, context));
     subscriber.run().catch((error: unknown) => {
@@ -283,6 +297,15 @@ export class OrderRun {
     const isLong = random.chance(0.02);
     await new Promise<void>((resolve) => process.after(random.integer(isLong ? 3_000 : 30), resolve));
     account.end(call);
+    const isLast = attempt >= MAX_ATTEMPTS;
+    const output: OutputOf = { partition, key: call.key, offset: call.offset };
+    if (group === POSTING) {
+      await context.publish(POSTS, output, { key }).catch((error: unknown) => {
+        this.#note(`${what}: ${String(error)}`);
+        if (isLast) account.gaveUp(call);
+        throw error;
+      });
+    }
     const fate = random.float();
     if (fate >= this.#failureRate) {
       this.#note(`${what}: done`);
@@ -290,7 +313,6 @@ export class OrderRun {
       return;
     }
     this.#note(`${what}: fails`);
-    const isLast = attempt >= MAX_ATTEMPTS;
     const kind = random.integer(8);
     if (isLast || kind < 2) account.gaveUp(call);
     if (kind === 0) context.deadLetter('rejected by the simulation');
@@ -374,6 +396,21 @@ export class OrderRun {
       const { offsets } = await this.#until('describing', this.#publisher.admin.describeGroup(group));
       for (const { partition, lag } of offsets) assert(lag === 0n, `${group}: partition ${partition} lags by ${lag}`);
     }
+  }
+
+  /** As readers of committed events get them. */
+  async #outputs(): Promise<OutputOf[]> {
+    const outputs: OutputOf[] = [];
+    const read = async (): Promise<void> => {
+      for await (const batch of this.#publisher.poll<OutputOf>({ topics: [POSTS], idleTimeoutMs: 6_000 })) {
+        outputs.push(...batch.events.map(({ value }) => value));
+      }
+    };
+    await this.#until('reading what was published', read());
+    this.#note(
+      `outputs: ${outputs.map(({ partition, key, offset }) => `${keyName(partition, key)}@${offset}`).join()}`,
+    );
+    return outputs;
   }
 
   #isHandled(): boolean {

@@ -17,6 +17,7 @@ import { addSchemaCommand } from './commands/schema.ts';
 import { addStartCommand } from './commands/start.ts';
 import { addTopicCommand } from './commands/topic.ts';
 import { addTraceCommand } from './commands/trace.ts';
+import { addTransactionCommand } from './commands/transaction.ts';
 import { reportError } from './output/error-report.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -74,6 +75,7 @@ export function createProgram(terminal: Terminal): Command {
   addSchemaCommand(program, terminal);
   addTraceCommand(program, terminal);
   addDlqCommand(program, terminal);
+  addTransactionCommand(program, terminal);
   addDoctorCommand(program, terminal);
   addCompletionCommand(program, terminal);
   program.addHelpText('after', EPILOGUE);

@@ -3,7 +3,7 @@
  *
  * Invariant: what is committed was handed to the reader of stdout before.
  */
-import type { Naru, PollOptions } from '@naru/client';
+import type { Isolation, Naru, PollOptions } from '@naru/client';
 import { Option, type Command } from 'commander';
 import { withNaru } from '../connection.ts';
 import { commitOnDemand } from '../consuming/commit-on-demand.ts';
@@ -27,6 +27,7 @@ interface ConsumeOptions extends SharedOptions {
   readonly max?: number;
   readonly commit?: 'auto' | 'manual' | 'none';
   readonly idleExit?: number;
+  readonly isolation?: Isolation;
 }
 
 export function addConsumeCommand(program: Command, terminal: Terminal): void {
@@ -46,9 +47,17 @@ export function addConsumeCommand(program: Command, terminal: Terminal): void {
         'auto: what was printed, every second and at the end; manual: what was printed, at each line on stdin; none (default: auto)',
       ).choices(['auto', 'manual', 'none']),
     )
+    .addOption(
+      new Option(
+        '--isolation <level>',
+        'of transactions: committed gives what is committed; uncommitted, without --group, all that is stored (default: committed)',
+      ).choices(['committed', 'uncommitted']),
+    )
     .option('--idle-exit <duration>', 'end when nothing has come for so long, such as 5s', readDuration)
     .action((topics: string[], options: ConsumeOptions, command: Command) => {
       if (options.commit !== undefined && options.group === undefined) command.error('error: --commit needs --group');
+      if (options.isolation === 'uncommitted' && options.group !== undefined)
+        command.error('error: --isolation uncommitted is for reading without --group');
       return consume(topics, options, terminal);
     });
 }
@@ -68,13 +77,14 @@ async function consume(topics: readonly string[], options: ConsumeOptions, termi
 }
 
 function pollOptions(topics: readonly string[], options: ConsumeOptions, signal: AbortSignal): PollOptions {
-  const { group, from, max, commit, idleExit } = options;
+  const { group, from, max, commit, idleExit, isolation } = options;
   return {
     group,
     topics,
     signal,
     from: from ?? (group === undefined ? 'end' : 'beginning'),
     idleTimeoutMs: idleExit,
+    isolation,
     autoCommit: group !== undefined && (commit ?? 'auto') === 'auto',
     // A batch is committed as a whole: with a limit, none may reach beyond it.
     ...(max === undefined ? {} : { maxBatchEvents: 1 }),

@@ -119,6 +119,7 @@ async function describe(name: string, options: SharedOptions, terminal: Terminal
     { title: 'PARTITION', value: ({ partition }: Details) => partition },
     { title: 'START', value: ({ logStartOffset }: Details) => logStartOffset },
     { title: 'END', value: ({ highWatermark }: Details) => highWatermark },
+    { title: 'STABLE', value: ({ lastStableOffset }: Details) => lastStableOffset },
     { title: 'EVENTS', value: ({ highWatermark, logStartOffset }: Details) => highWatermark - logStartOffset },
     { title: 'SIZE', value: ({ sizeBytes }: Details) => formatByteSize(Number(sizeBytes)) },
   ];
