@@ -87,7 +87,7 @@ test(`what was acknowledged survives ${KILLS} kills under load, once and in orde
   const naru = await connect({ brokers: [broker.address], clientId: 'observer' });
   undo.push(() => naru.close({ timeoutMs: 0 }));
   await naru.admin.createTopic(TOPIC, { partitions: PARTITIONS });
-  const history = new HistoryChecker();
+  const history = new HistoryChecker(['drain', ...Object.keys(GROUPS)]);
   const conditions = new Conditions();
   const load = new CrashLoad({ address: broker.address, history, conditions, random: random.fork() });
   undo.push(() => load.close());
@@ -103,7 +103,7 @@ test(`what was acknowledged survives ${KILLS} kills under load, once and in orde
   expect(load.failures).toEqual([]);
   await drain(naru, history, ends);
 
-  const report = history.check(['drain', ...Object.keys(GROUPS)]);
+  const report = history.check();
   const segments = await segmentCount(dataDirectory);
   // oxlint-disable-next-line no-console -- what the kills hit is chance: the run says what it was
   console.log(JSON.stringify({ seed, ...evidence, segments, ...report, violations: report.violations.length }));

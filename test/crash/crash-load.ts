@@ -1,7 +1,7 @@
 /**
  * Publishers and subscribers that go on whatever happens to their broker, and tell a history checker what they see.
  *
- * Values are integers, unique over the run. Event sizes vary, so that batches and segments end anywhere.
+ * Event sizes vary, so that batches and segments end anywhere.
  */
 import { connect, serdes } from '@naru/client';
 import type { Naru, NaruEvent } from '@naru/client';
@@ -31,7 +31,6 @@ export class CrashLoad {
   /** By group and partition: the offset after the last event that was handled. */
   readonly #positions = new Map<string, number>();
   #isPublishing = true;
-  #nextValue = 0;
   #acknowledged = 0;
   /** What must not happen: publishes that were refused, members that ended; at most {@link MAX_FAILURES}. */
   readonly failures: unknown[] = [];
@@ -91,7 +90,7 @@ export class CrashLoad {
       clientId,
       reconnect: { initial: '20ms', max: '200ms' },
       // Far beyond what a restart takes: publishing that hangs is to fail, before the test's time is over.
-      publisher: { deliveryTimeoutMs: '30s' },
+      publisher: { deliveryTimeoutMs: '90s' },
     });
     this.#clients.push(naru);
     return naru;
@@ -99,12 +98,11 @@ export class CrashLoad {
 
   async #publish(naru: Naru, name: string): Promise<void> {
     const { history, random, conditions } = this.#options;
+    const writer = history.writer(name);
     let unacknowledged = 0;
     while (this.#isPublishing && this.failures.length === 0) {
       await conditions.until(() => unacknowledged < MAX_UNACKNOWLEDGED || !this.#isPublishing);
-      const values = Array.from({ length: 1 + random.integer(MAX_BURST) }, () => this.#nextValue++);
-      history.sending(name, values);
-      for (const value of values) {
+      for (const value of history.sending(writer, 1 + random.integer(MAX_BURST))) {
         unacknowledged += 1;
         const options = { key: `key-${random.integer(KEYS)}`, serde: serdes.bytes };
         naru.publish(TOPIC, payload(value, random), options).then(

@@ -1,69 +1,52 @@
 /**
- * Checks what publishers and subscribers saw of a broker against what a log promises, after Jepsen's Kafka workload.
+ * Checks what writers and readers saw of a broker against what a log with transactions promises, after Jepsen's Kafka workload.
  *
- * Tell it, while a test runs, what was sent, what was acknowledged and what was polled; ask it at the end, after a reader
- * has drained every partition. Values are integers that the test gives, unique over the whole history.
+ * Tell it, while a test runs, what was sent, what was acknowledged, how transactions ended and what was polled; ask it at the
+ * end, when its groups have drained every partition. All readers read committed events only. A value names its writer and a
+ * counter (`history-values.ts`): `sending` gives them, and what travels is the value.
  *
- * Owns the history and its judgement; knows nothing of clients or brokers. Transactions are not in it yet: with them come
- * precommitted-read, and G1a for aborted ones.
+ * Writers and readers may be told of by different processes, each in its own order: a value may be read before it is told that
+ * it was sent. Whoever needs precommitted-read to be exact gives moments of one clock.
  *
- * Memory: some words for each value and for each offset, never payloads; {@link HistoryLimits} bound both.
+ * What is not told is not known: a send or an end without an answer may have happened or not, once and for all.
+ *
+ * Owns the history and its judgement; knows nothing of clients or brokers.
+ *
+ * Memory: a byte for each value, 9 for each offset that is not judged yet and 4 for each that is; a span for each transaction.
  */
 import { assert } from '@naru/base';
-
-export const VIOLATION_KINDS = [
-  /** Two values at one offset, whoever saw them. */
-  'inconsistent-offsets',
-  /** One value at two offsets. */
-  'duplicate',
-  /** Acknowledged and read by nobody, although a later offset of its partition was read. */
-  'lost-write',
-  /** Acknowledged and not read by a group until its end. */
-  'unseen',
-  /** A value was read whose send had failed for certain. */
-  'G1a',
-  /** A value was read that nobody sent. */
-  'phantom',
-  /** Inside one poll, a value of the log was left out. */
-  'int-poll-skip',
-  /** Inside one poll, offsets do not grow. */
-  'int-nonmonotonic-poll',
-  /** Between two polls of a member, a value of the log was left out. */
-  'poll-skip',
-  /** Between two polls of a member, offsets do not grow. */
-  'nonmonotonic-poll',
-  /** Two values of one call of a publisher are in the log the other way round. */
-  'int-nonmonotonic-send',
-  /** Two values of different calls of a publisher are in the log the other way round. */
-  'nonmonotonic-send',
-] as const;
-
-export type ViolationKind = (typeof VIOLATION_KINDS)[number];
-
-export interface Violation {
-  readonly kind: ViolationKind;
-  readonly message: string;
-}
+import { HistoryLog, MAX_GROUPS } from './history-log.ts';
+import { MAX_WRITERS, counterOf, describeValue, isValue, valueOf, writerOf } from './history-values.ts';
+import { ViolationList } from './history-violations.ts';
+import type { Violation, ViolationKind } from './history-violations.ts';
+import { ACKNOWLEDGED, FAILED, HistoryWriter, PLACED, READ } from './history-writer.ts';
+import type { SpanAccount } from './history-writer.ts';
 
 export interface HistoryLimits {
   /** Values of one history; more is a mistake of the test. */
   readonly maxValues: number;
-  /** Places where a poll did not go on at the next offset. */
+  /** Places of one partition, not judged yet, where a poll did not go on at the next offset. */
   readonly maxGaps: number;
   /** Violations of a kind that are described; all are counted. */
   readonly maxExamples: number;
 }
 
-export const DEFAULT_HISTORY_LIMITS: HistoryLimits = { maxValues: 10_000_000, maxGaps: 100_000, maxExamples: 10 };
+export const DEFAULT_HISTORY_LIMITS: HistoryLimits = { maxValues: 20_000_000, maxGaps: 1_000_000, maxExamples: 10 };
 
 export interface HistoryReport {
   readonly sent: number;
   readonly acknowledged: number;
   /** Sends that failed for certain. */
   readonly failed: number;
-  /** Values in the log, as far as anybody saw. */
+  /** Offsets with a value, as far as anybody saw. */
   readonly stored: number;
+  /** Values that somebody has read. */
+  readonly read: number;
   readonly polls: number;
+  /** With at least one value. `unknown`: their commit was asked for, and what became of it was not heard. */
+  readonly transactions: Readonly<Record<'committed' | 'aborted' | 'unknown' | 'left', number>>;
+  /** Offsets that were kept in full, at most. */
+  readonly maxLiveOffsets: number;
   readonly counts: Readonly<Partial<Record<ViolationKind, number>>>;
   /** Examples, at most `maxExamples` of a kind. */
   readonly violations: readonly Violation[];
@@ -74,92 +57,123 @@ export interface PolledEvent {
   readonly value: number;
 }
 
-interface Place {
-  readonly partition: string;
-  readonly offset: number;
-}
-
-/** A value's life. */
-interface ValueState {
-  readonly publisher: string;
-  /** Values sent in one call have the same. */
-  readonly call: number;
-  outcome: 'unknown' | 'acknowledged' | 'failed';
-  place: Place | null;
-  isRead: boolean;
-}
-
-/** Offsets strictly between `after` and `before` were not in a member's polls. */
-interface Gap {
-  readonly kind: 'int-poll-skip' | 'poll-skip';
-  readonly member: string;
-  readonly partition: string;
-  readonly after: number;
-  readonly before: number;
-}
-
 export class HistoryChecker {
   readonly #limits: HistoryLimits;
-  /** In the order of sending: a publisher's values are in its order. */
-  readonly #values = new Map<number, ValueState>();
-  /** By partition: what is at an offset, as the first who saw it said. */
-  readonly #logs = new Map<string, Map<number, number>>();
-  /** By group: what it has read. */
-  readonly #readBy = new Map<string, Set<number>>();
+  readonly #groups: readonly string[];
+  readonly #writers: HistoryWriter[] = [];
+  readonly #logs = new Map<string, HistoryLog>();
   /** By member and partition: the last offset that it polled. */
   readonly #positions = new Map<string, Map<string, number>>();
-  readonly #gaps: Gap[] = [];
-  readonly #examples: Violation[] = [];
-  readonly #counts = new Map<ViolationKind, number>();
-  #calls = 0;
+  readonly #found: ViolationList;
+  #sent = 0;
   #polls = 0;
+  #maxLive = 0;
+  #now = 0;
 
-  constructor(limits: Partial<HistoryLimits> = {}) {
+  /** @param groups have read everything, from the beginning, when the history is checked; at least one */
+  constructor(groups: readonly string[], limits: Partial<HistoryLimits> = {}) {
+    assert(groups.length > 0 && groups.length <= MAX_GROUPS, `1 to ${MAX_GROUPS} groups read everything`);
     this.#limits = { ...DEFAULT_HISTORY_LIMITS, ...limits };
+    this.#groups = groups;
+    this.#found = new ViolationList(this.#limits.maxExamples);
   }
 
-  /** A publisher hands over values in this order, in one go. Say so before they can be stored. */
-  sending(publisher: string, values: readonly number[]): void {
-    this.#calls += 1;
-    for (const value of values) {
-      assert(Number.isSafeInteger(value), `value ${value} is a safe integer`);
-      assert(!this.#values.has(value), `value ${value} is sent once`);
-      assert(this.#values.size < this.#limits.maxValues, `the history has at most ${this.#limits.maxValues} values`);
-      this.#values.set(value, { publisher, call: this.#calls, outcome: 'unknown', place: null, isRead: false });
-    }
+  /** Somebody who sends in order, and has one transaction at a time. A client that starts anew is another writer. */
+  writer(name: string): number {
+    assert(this.#writers.length < MAX_WRITERS, `a history has at most ${MAX_WRITERS} writers`);
+    this.#writers.push(new HistoryWriter(name));
+    return this.#writers.length - 1;
+  }
+
+  /**
+   * The writer hands these over in this order, in one go; in its transaction, when one is open.
+   *
+   * @returns their values, which the writer may as well know by itself: its counter goes up by one with each
+   */
+  sending(writer: number, count = 1): number[] {
+    const state = this.#writer(writer);
+    this.#sent += count;
+    assert(this.#sent <= this.#limits.maxValues, `the history has at most ${this.#limits.maxValues} values`);
+    const first = state.sent;
+    state.send(count);
+    return Array.from({ length: count }, (_, index) => valueOf(writer, first + index));
   }
 
   /** The broker said that the value is durable at this offset. */
   acknowledged(value: number, partition: string, offset: number): void {
-    const state = this.#sent(value);
-    state.outcome = 'acknowledged';
-    this.#place(value, state, partition, offset);
+    const writer = this.#writer(writerOf(value));
+    const counter = counterOf(value);
+    assert(counter < writer.sent, `value ${describeValue(value)} was sent`);
+    writer.mark(counter, ACKNOWLEDGED);
+    const place = this.#place(writer, value, partition, offset);
+    if (place !== 'passed' || writer.outcomeOf(counter) !== 'none') return;
+    this.#found.add('lost-write', `everybody went past ${describeValue(value)} at ${partition}/${offset}`);
   }
 
   /** The broker refused the value: it must never be read. A send of unknown outcome is not told at all. */
   failed(value: number): void {
-    this.#sent(value).outcome = 'failed';
+    this.#writer(writerOf(value)).mark(counterOf(value), FAILED);
   }
 
-  /** A member of a group got these from one partition, in this order, in one poll. */
-  polled(group: string, member: string, partition: string, events: readonly PolledEvent[]): void {
+  /** What the writer sends from now on is one transaction. The one before stays as it is: open, or of unknown end. */
+  begin(writer: number): void {
+    this.#writer(writer).begin();
+  }
+
+  /** Said before the commit is asked for. @param at on the clock of `polled` */
+  committing(writer: number, at = this.#tick()): void {
+    const state = this.#writer(writer);
+    for (const counter of state.ending(at)) {
+      const value = describeValue(valueOf(writer, counter));
+      this.#found.add('precommitted-read', `${value} of ${state.name} was read before its commit was asked for`);
+    }
+  }
+
+  committed(writer: number): void {
+    this.#writer(writer).committed();
+  }
+
+  /** It was aborted, or is going to be and its commit was never asked for. */
+  aborted(writer: number): void {
+    this.#writer(writer).aborted();
+  }
+
+  /** The transaction is left as it is, open or of unknown end; what comes is in none. */
+  left(writer: number): void {
+    this.#writer(writer).left();
+  }
+
+  /** A member of a group got these from one partition, in this order, in one poll. @param at when it had them */
+  polled(
+    group: string,
+    member: string,
+    partition: string,
+    events: readonly PolledEvent[],
+    at: number = this.#tick(),
+  ): void {
     this.#polls += 1;
-    const readBy = this.#readers(group);
+    const log = this.#log(partition);
     const positions = this.#memberPositions(member);
+    const groupIndex = this.#groups.indexOf(group);
     let previous = positions.get(partition);
     for (const [index, { offset, value }] of events.entries()) {
-      if (previous !== undefined) this.#follow(index > 0, member, partition, previous, offset);
+      if (previous !== undefined) this.#follow(index > 0, member, log, previous, offset);
       previous = offset;
-      readBy.add(value);
-      const state = this.#values.get(value);
-      if (state === undefined) {
-        this.#violation('phantom', `${partition}/${offset} holds ${value}, which nobody sent`);
+      const writer = isValue(value) ? this.#writers[writerOf(value)] : undefined;
+      if (writer === undefined) {
+        this.#found.add('phantom', `${partition}/${offset} holds ${value}, which nobody sent`);
         continue;
       }
-      state.isRead = true;
-      this.#place(value, state, partition, offset);
+      writer.readAt(counterOf(value), at);
+      writer.mark(counterOf(value), READ);
+      const place = this.#place(writer, value, partition, offset);
+      if (place === 'here') log.read(offset, groupIndex);
+      if (place !== 'passed') continue;
+      this.#found.add('poll-skip', `everybody else went past ${describeValue(value)} at ${partition}/${offset}`);
     }
     if (previous !== undefined) positions.set(partition, previous);
+    this.#maxLive = Math.max(this.#maxLive, this.#live());
+    log.collapse();
   }
 
   /** The member was given the partition, or lost it, or sought: its next poll may begin anywhere. */
@@ -167,36 +181,103 @@ export class HistoryChecker {
     this.#positions.get(member)?.delete(partition);
   }
 
-  /** @param drained groups that have read everything, from the beginning; at least one */
-  check(drained: readonly string[]): HistoryReport {
-    assert(drained.length > 0, 'somebody has read everything');
-    this.#checkGaps();
-    this.#checkReads(drained);
-    this.#checkSends();
-    const outcomes = [...this.#values.values()].map(({ outcome }) => outcome);
+  /** Values that somebody has read. */
+  *readValues(): Iterable<number> {
+    for (const [number, writer] of this.#writers.entries()) {
+      for (let counter = 0; counter < writer.known; counter++) {
+        if ((writer.flags(counter) & READ) !== 0) yield valueOf(number, counter);
+      }
+    }
+  }
+
+  /** Once, at the end. */
+  check(): HistoryReport {
+    const tell = (kind: ViolationKind, message: string): void => this.#found.add(kind, message);
     let stored = 0;
-    for (const log of this.#logs.values()) stored += log.size;
+    for (const log of this.#logs.values()) {
+      log.finish(tell);
+      stored += log.stored;
+    }
+    const transactions = { committed: 0, aborted: 0, unknown: 0, left: 0 };
+    const kinds = {
+      committed: 'committed',
+      aborted: 'aborted',
+      ending: 'unknown',
+      open: 'left',
+      none: 'left',
+    } as const;
+    const sums = { acknowledged: 0, failed: 0, read: 0 };
+    for (const writer of this.#writers) {
+      for (const account of writer.transactions()) {
+        if (account.size > 0) transactions[kinds[account.outcome]] += 1;
+        this.#checkTransaction(writer, account);
+      }
+      this.#checkValues(writer, sums);
+    }
     return {
-      sent: this.#values.size,
-      acknowledged: outcomes.filter((outcome) => outcome === 'acknowledged').length,
-      failed: outcomes.filter((outcome) => outcome === 'failed').length,
+      sent: this.#sent,
+      ...sums,
       stored,
       polls: this.#polls,
-      counts: Object.fromEntries(this.#counts),
-      violations: [...this.#examples],
+      transactions,
+      maxLiveOffsets: this.#maxLive,
+      counts: this.#found.counts,
+      violations: this.#found.examples,
     };
   }
 
-  #sent(value: number): ValueState {
-    const state = this.#values.get(value);
-    assert(state !== undefined, `value ${value} was sent`);
-    return state;
+  /** Everybody has all of it, or nobody has any of it. */
+  #checkTransaction(writer: HistoryWriter, { outcome, start, size, seen, reads }: SpanAccount): void {
+    const name = `the transaction of ${writer.name} from ${start} on`;
+    if (outcome === 'open' && seen > 0) {
+      this.#found.add('precommitted-read', `${seen} values were read of ${name}, and its commit was never asked for`);
+    }
+    if (outcome === 'open' || outcome === 'aborted') return;
+    if (size === 0 || (outcome === 'ending' && seen === 0)) return;
+    if (seen === 0) {
+      this.#found.add('lost-write', `${name}, committed, was read by nobody`);
+      return;
+    }
+    for (const [group, groupName] of this.#groups.entries()) {
+      const read = reads[group] ?? 0;
+      // A value that is there twice is told as that.
+      if (read >= size) continue;
+      if (read === 0) this.#found.add('unseen', `${name}, committed, was not read by ${groupName}`);
+      else this.#found.add('torn-transaction', `${groupName} has read ${read} of the ${size} values of ${name}`);
+    }
   }
 
-  #readers(group: string): Set<number> {
-    const found = this.#readBy.get(group) ?? new Set();
-    this.#readBy.set(group, found);
-    return found;
+  #checkValues(writer: HistoryWriter, sums: { acknowledged: number; failed: number; read: number }): void {
+    for (let counter = 0; counter < writer.sent; counter++) {
+      const flags = writer.flags(counter);
+      if ((flags & ACKNOWLEDGED) !== 0) sums.acknowledged += 1;
+      if ((flags & FAILED) !== 0) sums.failed += 1;
+      if ((flags & READ) === 0) continue;
+      sums.read += 1;
+      const outcome = (flags & FAILED) !== 0 ? 'its send had failed' : 'its transaction was aborted';
+      if ((flags & FAILED) === 0 && writer.outcomeOf(counter) !== 'aborted') continue;
+      this.#found.add('G1a', `${counter} of ${writer.name} was read although ${outcome}`);
+    }
+  }
+
+  #writer(number: number): HistoryWriter {
+    const writer = this.#writers[number];
+    assert(writer !== undefined, `there is a writer ${number}`);
+    return writer;
+  }
+
+  #log(partition: string): HistoryLog {
+    const found = this.#logs.get(partition);
+    if (found !== undefined) return found;
+    const log = new HistoryLog(partition, { groups: this.#groups, writer: (number) => this.#writers[number] });
+    this.#logs.set(partition, log);
+    return log;
+  }
+
+  #live(): number {
+    let live = 0;
+    for (const log of this.#logs.values()) live += log.live;
+    return live;
   }
 
   #memberPositions(member: string): Map<string, number> {
@@ -205,94 +286,40 @@ export class HistoryChecker {
     return found;
   }
 
-  /** Somebody saw `value` at this offset. */
-  #place(value: number, state: ValueState, partition: string, offset: number): void {
-    const log = this.#logs.get(partition) ?? new Map<number, number>();
-    this.#logs.set(partition, log);
-    const there = log.get(offset);
-    if (there === undefined) {
-      log.set(offset, value);
-    } else if (there !== value) {
-      this.#violation('inconsistent-offsets', `${partition}/${offset} holds ${there} and ${value}`);
-    }
-    if (state.place === null) {
-      state.place = { partition, offset };
-    } else if (state.place.partition !== partition || state.place.offset !== offset) {
-      // Told once for a place: a second reader sees the same.
-      if (there !== value) {
-        this.#violation(
-          'duplicate',
-          `${value} is at ${state.place.partition}/${state.place.offset} and ${partition}/${offset}`,
-        );
-      }
-    }
+  #tick(): number {
+    this.#now += 1;
+    return this.#now;
   }
 
-  #follow(isInside: boolean, member: string, partition: string, previous: number, offset: number): void {
+  /** Somebody saw the value at this offset: it is there, another one is, or everybody has gone past it and saw nothing. */
+  #place(writer: HistoryWriter, value: number, partition: string, offset: number): 'here' | 'other' | 'passed' {
+    const here = `${partition}/${offset}`;
+    const placed = this.#log(partition).place(offset, value);
+    const isPlaced = (writer.flags(counterOf(value)) & PLACED) !== 0;
+    writer.mark(counterOf(value), PLACED);
+    if (placed === 'passed') return 'passed';
+    if (typeof placed === 'object') {
+      this.#found.add('inconsistent-offsets', `${here} holds ${placed.other} and ${describeValue(value)}`);
+      return 'other';
+    }
+    if (placed === 'new' && isPlaced) {
+      this.#found.add('duplicate', () => {
+        const before = [...this.#logs].map(([name, log]) => `${name}/${log.offsetOf(value) ?? '?'}`);
+        const others = before.filter((place) => place !== here && !place.endsWith('?'));
+        const text = others.length === 0 ? 'where it was judged already' : others.join(', ');
+        return `${describeValue(value)} of ${writer.name} is at ${here} and ${text}`;
+      });
+    }
+    return 'here';
+  }
+
+  #follow(isInside: boolean, member: string, log: HistoryLog, previous: number, offset: number): void {
     if (offset <= previous) {
       const kind = isInside ? 'int-nonmonotonic-poll' : 'nonmonotonic-poll';
-      this.#violation(kind, `${member} polled ${partition}/${offset} after ${previous}`);
+      this.#found.add(kind, `${member} polled ${log.name}/${offset} after ${previous}`);
     } else if (offset > previous + 1) {
-      assert(this.#gaps.length < this.#limits.maxGaps, `polls have at most ${this.#limits.maxGaps} gaps`);
       const kind = isInside ? 'int-poll-skip' : 'poll-skip';
-      this.#gaps.push({ kind, member, partition, after: previous, before: offset });
+      log.leftOut({ kind, member, after: previous, before: offset }, this.#limits.maxGaps);
     }
-  }
-
-  /** An offset that holds no value (a control record, one that was compacted away) may be left out. */
-  #checkGaps(): void {
-    for (const { kind, member, partition, after, before } of this.#gaps) {
-      const log = this.#logs.get(partition);
-      for (let offset = after + 1; offset < before; offset++) {
-        const value = log?.get(offset);
-        if (value === undefined) continue;
-        this.#violation(
-          kind,
-          `${member} polled ${partition}/${before} after ${after} and left out ${offset} (${value})`,
-        );
-        break;
-      }
-    }
-  }
-
-  #checkReads(drained: readonly string[]): void {
-    const lastRead = new Map<string, number>();
-    for (const { place, isRead } of this.#values.values()) {
-      if (!isRead || place === null) continue;
-      lastRead.set(place.partition, Math.max(lastRead.get(place.partition) ?? -1, place.offset));
-    }
-    for (const [value, { outcome, place, isRead }] of this.#values) {
-      if (outcome === 'failed' && isRead) this.#violation('G1a', `${value} was read although its send had failed`);
-      if (outcome !== 'acknowledged' || place === null) continue;
-      const where = `${value}, acknowledged at ${place.partition}/${place.offset},`;
-      if (!isRead && place.offset < (lastRead.get(place.partition) ?? -1)) {
-        this.#violation('lost-write', `${where} was read by nobody, but later offsets were`);
-        continue;
-      }
-      for (const group of drained) {
-        if (!this.#readers(group).has(value)) this.#violation('unseen', `${where} was not read by ${group}`);
-      }
-    }
-  }
-
-  #checkSends(): void {
-    const last = new Map<string, { offset: number; call: number; value: number }>();
-    for (const [value, { publisher, call, place }] of this.#values) {
-      if (place === null) continue;
-      const key = `${publisher}\n${place.partition}`;
-      const before = last.get(key);
-      if (before !== undefined && place.offset < before.offset) {
-        const kind = before.call === call ? 'int-nonmonotonic-send' : 'nonmonotonic-send';
-        const where = `${place.partition}/${place.offset}`;
-        this.#violation(kind, `${publisher} sent ${value} after ${before.value}, but it is before it, at ${where}`);
-      }
-      last.set(key, { offset: place.offset, call, value });
-    }
-  }
-
-  #violation(kind: ViolationKind, message: string): void {
-    const count = (this.#counts.get(kind) ?? 0) + 1;
-    this.#counts.set(kind, count);
-    if (count <= this.#limits.maxExamples) this.#examples.push({ kind, message });
   }
 }

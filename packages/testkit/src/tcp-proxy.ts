@@ -10,10 +10,13 @@ export type Direction = 'requests' | 'answers';
 
 export interface ProxyHooks {
   /** Called before bytes go on; false keeps them back until {@link TcpProxy.heal}. */
-  readonly onBytes?: ((direction: Direction, bytes: Uint8Array) => boolean) | undefined;
+  readonly onBytes?: ((direction: Direction, bytes: Uint8Array, connection: number) => boolean) | undefined;
+  /** Called when a connection is over; connections are numbered as they come. */
+  readonly onClosed?: ((connection: number) => void) | undefined;
 }
 
 interface Pair {
+  readonly number: number;
   readonly client: Socket;
   readonly server: Socket;
   readonly held: { readonly to: Socket; readonly bytes: Uint8Array }[];
@@ -24,6 +27,7 @@ export class TcpProxy {
   readonly #server: Server;
   readonly #pairs = new Set<Pair>();
   #hooks: ProxyHooks;
+  #accepted = 0;
   #refusing = false;
   #stalled = false;
 
@@ -84,7 +88,7 @@ export class TcpProxy {
       client.destroy();
       return;
     }
-    const pair: Pair = { client, server: connect(this.#target), held: [] };
+    const pair: Pair = { number: this.#accepted++, client, server: connect(this.#target), held: [] };
     this.#pairs.add(pair);
     this.#forward(pair, pair.client, pair.server, 'requests');
     this.#forward(pair, pair.server, pair.client, 'answers');
@@ -92,7 +96,7 @@ export class TcpProxy {
 
   #forward(pair: Pair, from: Socket, to: Socket, direction: Direction): void {
     from.on('data', (bytes) => {
-      const goesOn = !this.#stalled && pair.held.length === 0 && (this.#hooks.onBytes?.(direction, bytes) ?? true);
+      const goesOn = !this.#stalled && pair.held.length === 0 && this.#goesOn(pair, direction, bytes);
       if (!this.#pairs.has(pair)) return;
       if (goesOn) to.write(bytes);
       else pair.held.push({ to, bytes });
@@ -104,8 +108,12 @@ export class TcpProxy {
     });
   }
 
+  #goesOn({ number }: Pair, direction: Direction, bytes: Uint8Array): boolean {
+    return this.#hooks.onBytes?.(direction, bytes, number) ?? true;
+  }
+
   #end(pair: Pair): void {
-    this.#pairs.delete(pair);
+    if (this.#pairs.delete(pair)) this.#hooks.onClosed?.(pair.number);
     pair.client.destroy();
     pair.server.destroy();
   }
