@@ -1,5 +1,6 @@
 /** All runs of a comparison, and what they say together. */
 import type { Latency, Measurement } from './measurement.ts';
+import { ratioOf } from './peers/statistics.ts';
 import type { Comparison, Scenario } from './scenario.ts';
 
 export interface ScenarioResult {
@@ -36,6 +37,8 @@ export interface Ratio {
   readonly subject: string;
   readonly limit: string;
   readonly ratio: number;
+  /** 95 %, of the pairs that were measured one after the other; null with fewer than three of them. */
+  readonly interval: readonly [low: number, high: number] | null;
   /** Of latencies only. */
   readonly p99Ratio?: number | undefined;
 }
@@ -46,9 +49,14 @@ export function ratios({ comparison: { kind }, subjects, limits }: ComparisonRes
       subject: subject.scenario.name,
       limit: limit.scenario.name,
       ratio: figure(kind, subject.median) / figure(kind, limit.median),
+      interval: ratioOf(figures(kind, subject), figures(kind, limit), 'more').interval,
       ...(kind === 'latency' ? { p99Ratio: part(subject, 'p99') / part(limit, 'p99') } : {}),
     })),
   );
+}
+
+function figures(kind: Comparison['kind'], { runs }: ScenarioResult): number[] {
+  return runs.map((run) => figure(kind, run));
 }
 
 export interface Verdict {

@@ -43,11 +43,20 @@ export async function openPublisher({
       publishAwaited: ({ seconds, pauseMs }: { seconds: number; pauseMs: number }) => load.awaited(seconds, pauseMs),
       /** At a rate, stamped with the time. */
       publishPaced: ({ seconds, perSecond }: { seconds: number; perSecond: number }) => load.paced(seconds, perSecond),
+      /** So many events at a time, all of them awaited; several such groups at once. */
+      publishGroups: (groups: PublishGroups) => load.groups(groups),
       /** Events stored in the topic, as the broker counts them. */
       stored: () => load.stored(),
     },
     close: () => naru.close(),
   };
+}
+
+interface PublishGroups {
+  readonly seconds: number;
+  readonly events: number;
+  readonly atOnce: number;
+  readonly isTransactional: boolean;
 }
 
 class PublishLoad {
@@ -94,6 +103,30 @@ class PublishLoad {
     }
     const elapsed = (performance.now() - startMs) / 1_000;
     return { events: sent, bytes: sent * VALUE_BYTES, seconds: elapsed, latency: latencyOf(histogram) };
+  }
+
+  async groups({ seconds, events, atOnce, isTransactional }: PublishGroups): Promise<LoadResult> {
+    const naru = this.#naru;
+    const startMs = performance.now();
+    const endMs = startMs + seconds * 1_000;
+    let groups = 0;
+    const publishAll = async (publisher: Pick<Naru, 'publish'>): Promise<void> => {
+      const published: Promise<unknown>[] = [];
+      for (let index = 0; index < events; index++) {
+        const { value, key } = this.#event();
+        published.push(publisher.publish(this.#topic, value, { key, serde }));
+      }
+      await Promise.all(published);
+    };
+    const loop = async (): Promise<void> => {
+      for (; performance.now() < endMs; groups++) {
+        if (isTransactional) await naru.transaction(publishAll);
+        else await publishAll(naru);
+      }
+    };
+    await Promise.all(Array.from({ length: atOnce }, loop));
+    const sent = groups * events;
+    return { events: sent, bytes: sent * VALUE_BYTES, seconds: (performance.now() - startMs) / 1_000 };
   }
 
   async paced(seconds: number, perSecond: number): Promise<LoadResult> {

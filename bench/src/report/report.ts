@@ -32,9 +32,10 @@ export function table(result: ComparisonResult): string[][] {
 
 /** A line for each ratio and target. */
 export function ratioLines(result: ComparisonResult): string[] {
-  const lines = ratios(result).map(({ subject, limit, ratio, p99Ratio }) => {
+  const lines = ratios(result).map(({ subject, limit, ratio, interval, p99Ratio }) => {
+    const between = interval === null ? '' : ` (95 %: ${interval.map(ratioText).join('–')})`;
     const p99 = p99Ratio === undefined ? '' : ` (p99: ${ratioText(p99Ratio)})`;
-    return `${subject} / ${limit} = ${ratioText(ratio)}${p99}`;
+    return `${subject} / ${limit} = ${ratioText(ratio)}${between}${p99}`;
   });
   for (const { target, isReached } of verdicts(result))
     lines.push(`${isReached ? 'reached' : 'NOT reached'}: ${target}`);

@@ -6,12 +6,14 @@ import { doubleWrite, dsyncWrite } from './bare-disk.ts';
 import { http2Down, http2Up } from './bare-http2.ts';
 import { consumeHandler, consumePoll } from './consume.ts';
 import { endToEndLatency, endToEndThroughput } from './end-to-end.ts';
+import { publishIdempotent, publishPlain } from './idempotence.ts';
 import { awaitedPublish } from './publish-latency.ts';
 import { ledgerOff, ledgerOn } from './ledger.ts';
 import { emptyStart, recoveries } from './recovery.ts';
 import { drainOrdered, drainParallel } from './parallel.ts';
 import { publishFile, publishMemory } from './publish.ts';
 import { serializations } from './serialization.ts';
+import { publishInGroups, publishInTransactions } from './transactions.ts';
 
 /** Of the bare connect stream. */
 const PUBLISH_SHARE = 0.5;
@@ -19,6 +21,10 @@ const PUBLISH_SHARE = 0.5;
 const PARALLEL_SHARE = 0.5;
 /** Of the same without a ledger. */
 const LEDGER_SHARE = 0.97;
+/** Of the same batches without producer ids. */
+const IDEMPOTENT_SHARE = 0.95;
+/** Of the same events without transactions. */
+const TRANSACTION_SHARE = 0.9;
 /** Until a broker serves again, whatever it has stored. */
 const RECOVERY_MS = 2_000;
 /** Times the bare write, plus milliseconds. */
@@ -91,6 +97,36 @@ export const comparisons: readonly Comparison[] = [
         limit: ledgerOff.name,
         what: `at least ${LEDGER_SHARE} of it`,
         isReached: (subject, limit) => rate(subject) >= LEDGER_SHARE * rate(limit),
+      },
+    ],
+  },
+  {
+    name: 'idempotence',
+    title: 'Idempotence: encoded batches of 1 KiB events on a bare stream, 6 partitions, 5 in flight for each',
+    kind: 'throughput',
+    subjects: [publishIdempotent],
+    limits: [publishPlain],
+    targets: [
+      {
+        subject: publishIdempotent.name,
+        limit: publishPlain.name,
+        what: `at least ${IDEMPOTENT_SHARE} of it`,
+        isReached: (subject, limit) => rate(subject) >= IDEMPOTENT_SHARE * rate(limit),
+      },
+    ],
+  },
+  {
+    name: 'transactions',
+    title: 'Transactions: 1,000 awaited events of 1 KiB at a time, 6 partitions, four times at once',
+    kind: 'throughput',
+    subjects: [publishInTransactions],
+    limits: [publishInGroups],
+    targets: [
+      {
+        subject: publishInTransactions.name,
+        limit: publishInGroups.name,
+        what: `at least ${TRANSACTION_SHARE} of it`,
+        isReached: (subject, limit) => rate(subject) >= TRANSACTION_SHARE * rate(limit),
       },
     ],
   },

@@ -1,0 +1,51 @@
+/** Naru, as `naru start` runs it. */
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { LOOPBACK, freePorts } from './free-ports.ts';
+import type { PlanOptions, ServerKind, ServerPlan } from './server-kind.ts';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const CLI = join(ROOT, 'packages/cli/src/main.ts');
+/** At 1,000 events of 1 KiB a second, one every four seconds. */
+const FREQUENT_CHECKPOINT_BYTES = '4MiB';
+
+export const naru: ServerKind = {
+  name: 'naru',
+  durabilities: ['fsync', 'no-fsync'],
+  missing: () => null,
+  version: () => {
+    const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+    return `${version} (${commit()}), Node ${process.version}`;
+  },
+  plan,
+};
+
+async function plan({ durability, directory, frequentCheckpoints }: PlanOptions): Promise<ServerPlan> {
+  const [port = 0] = await freePorts(1);
+  const broker = {
+    port,
+    data: join(directory, 'data'),
+    logLevel: 'warn',
+    ...(durability === 'fsync' ? {} : { logging: { recoveryLog: { use: false } } }),
+    ...(frequentCheckpoints ? { log: { checkpointBytes: FREQUENT_CHECKPOINT_BYTES } } : {}),
+  };
+  const file = join(directory, 'naru.yaml');
+  const configuration = JSON.stringify({ broker });
+  return {
+    address: { host: LOOPBACK, port },
+    launch: { command: process.execPath, args: [...process.execArgv, CLI, 'start', '--config', file], env: {} },
+    configuration,
+    prepare: () => writeFile(file, configuration),
+  };
+}
+
+function commit(): string {
+  try {
+    return execFileSync('git', ['describe', '--always', '--dirty'], { cwd: ROOT, encoding: 'utf8' }).trim();
+  } catch {
+    return 'no commit';
+  }
+}
