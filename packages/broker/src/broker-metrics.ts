@@ -20,7 +20,7 @@ export interface MeteredDoors {
 }
 
 export function metricsPage(store: LogStore, shard: Shard, listener: Listener, doors: MeteredDoors): MetricsPage {
-  return new MetricsPage([...ofLog(store), ...ofShard(shard), ...ofDoors(listener, doors)]);
+  return new MetricsPage([...ofLog(store), ...ofShard(shard), ...ofTransactions(shard), ...ofDoors(listener, doors)]);
 }
 
 function ofLog(store: LogStore) {
@@ -38,6 +38,21 @@ function ofLog(store: LogStore) {
     gauge('log_cache_bytes', 'Bytes of recent batches in memory.', () => store.metrics().cacheBytes),
     counter('log_cache_hits_total', 'Reads answered from memory.', () => store.metrics().cacheHits),
     counter('log_cache_misses_total', 'Reads answered from disk.', () => store.metrics().cacheMisses),
+  ];
+}
+
+function ofTransactions(shard: Shard) {
+  const metrics = () => shard.status().transactions;
+  return [
+    gauge('transactional_ids', 'Transactional ids that are remembered.', () => metrics().ids),
+    gauge('transactions_open', 'Transactions that are open.', () => metrics().open),
+    counter('transactions_committed_total', 'Transactions committed.', () => metrics().committed),
+    counter('transactions_aborted_total', 'Transactions aborted, for whatever reason.', () => metrics().aborted),
+    counter(
+      'transactions_timed_out_total',
+      'Of these, those that took longer than their time.',
+      () => metrics().timedOut,
+    ),
   ];
 }
 

@@ -30,7 +30,7 @@ import { grpcRoutes, SERVICE_NAMES } from './doors/grpc/grpc-routes.ts';
 import { HealthDoor } from './doors/grpc/health-door.ts';
 import { PublisherDoor } from './doors/grpc/publisher-door.ts';
 import { SubscriberDoor } from './doors/grpc/subscriber-door.ts';
-import { transactionDoor } from './doors/grpc/transaction-door.ts';
+import { endTransactionMethod, transactionDoor } from './doors/grpc/transaction-door.ts';
 import { traceDoor } from './doors/grpc/trace-door.ts';
 import { unaryDoor } from './doors/grpc/unary-door.ts';
 import { httpDoor, PEER_KEY, type HttpDoor } from './doors/http/http-door.ts';
@@ -47,6 +47,7 @@ import type { LogStore } from './log/log-store.ts';
 import type { MetadataChange, MetadataStore } from './metadata/metadata-store.ts';
 import { INTERNAL_TOPICS, LEDGER_TOPIC, ledgerTopicConfig } from './runtime/internal-topics.ts';
 import { MetadataFollower } from './runtime/metadata-follower.ts';
+import type { ShardClient } from './runtime/commands.ts';
 import { Shard } from './runtime/shard.ts';
 import { ByteBudget } from './service/byte-budget.ts';
 import { MAX_COPYING_BYTES } from './service/commit-outcomes.ts';
@@ -61,7 +62,7 @@ import { PublishService } from './service/publish.ts';
 import { SchemaService } from './service/schemas.ts';
 import type { SubscriberSession } from './service/subscriber-session.ts';
 import { newTopic, TopicService } from './service/topics.ts';
-import { TransactionService, type TransactionServiceOptions } from './service/transactions.ts';
+import { TransactionService } from './service/transactions.ts';
 import { TraceService } from './service/trace.ts';
 import { UnarySessions } from './service/unary-sessions.ts';
 import { WaitService } from './service/wait.ts';
@@ -311,7 +312,10 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   const { shard, follower, topics, producerIds, identity, failed } = core;
   const { maxBatchBytes } = config.log;
   const publishing = new ByteBudget(MAX_TOTAL_IN_FLIGHT_BYTES);
+  const freshIds = new FreshProducerIds(producerIds);
+  const transactions = new TransactionService({ shard, topics, producerIds: freshIds, clock });
   const publisher = new PublisherDoor({
+    transactions,
     publish: new PublishService({ topics, shard, clock, maxBatchBytes }),
     producerIds,
     shard,
@@ -324,7 +328,6 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   const members = new ConnectedMembers<SubscriberSession>();
   const codecs = nodeCompressionCodecs;
   const copying = new ByteBudget(MAX_COPYING_BYTES);
-  const freshIds = new FreshProducerIds(producerIds);
   const sessionOptions = {
     shard,
     follower,
@@ -345,7 +348,7 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
     storage: config.storage,
     startedAtMs: clock.nowMs(),
   };
-  const operators = operatorDoors({ topics, shard, clock, logger, members, cluster, producerIds: freshIds });
+  const { streams, ...operators } = operatorDoors({ topics, shard, clock, logger, members, cluster, transactions });
   const health = new HealthDoor(SERVICE_NAMES);
   let failure: NaruError | null = null;
   void failed.then((error) => {
@@ -357,7 +360,7 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   const metrics: { page: MetricsPage | null } = { page: null };
   const door = httpDoor({
     routes: grpcRoutes(services),
-    streams: [publisher.streamMethod(), subscriber.streamMethod()],
+    streams: [publisher.streamMethod(), subscriber.streamMethod(), ...streams],
     pages: {
       notReady: () => failure?.message ?? null,
       metrics: async () => (metrics.page === null ? { contentType: 'text/plain', text: '' } : metrics.page.render()),
@@ -369,21 +372,24 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
   return { publisher, subscriber, sessions, health, door, kafka, publishing, metrics, services };
 }
 
-interface OperatorDoorsOptions extends TransactionServiceOptions {
+interface OperatorDoorsOptions {
+  readonly topics: TopicService;
+  readonly shard: ShardClient;
+  readonly clock: Clock;
+  readonly transactions: TransactionService;
   readonly logger: Logger;
   readonly members: ConnectedMembers<SubscriberSession>;
   readonly cluster: ClusterInfo;
 }
 
 /** Doors of whoever looks after the others. */
-function operatorDoors({ topics, shard, clock, logger, members, cluster, producerIds }: OperatorDoorsOptions) {
+function operatorDoors({ topics, shard, clock, logger, members, cluster, transactions }: OperatorDoorsOptions) {
   const codecs = nodeCompressionCodecs;
   const withheldOf: WithheldOf = (groupId, memberId, partition) =>
     members.find(groupId, memberId)?.withheldOf(partition) ?? null;
   const positionOf = (groupId: string, memberId: string, partition: PartitionKey): number | null =>
     members.find(groupId, memberId)?.positionOf(partition) ?? null;
   const traces = new TraceService({ shard, topics, codecs, positionOf });
-  const transactions = new TransactionService({ shard, topics, producerIds, clock });
   return {
     admin: adminDoor({ topics, groups: new GroupService(shard, topics, withheldOf), shard, cluster, logger }),
     deadLetters: deadLetterDoor({
@@ -392,6 +398,7 @@ function operatorDoors({ topics, shard, clock, logger, members, cluster, produce
     }),
     trace: traceDoor({ traces, waits: new WaitService({ shard, topics, traces }), logger }),
     transactions: transactionDoor({ transactions, logger }),
+    streams: [endTransactionMethod({ transactions })],
   };
 }
 

@@ -287,6 +287,8 @@ export class PartitionRuntime {
       const partition = this.#partitions.get(entry.partition);
       if (partition === undefined) continue;
       partition.highWatermark = entry.lastOffset + 1;
+      // Markers that may be read now are forgotten, also where nobody reads.
+      lastStableOffset(partition.state, partition.highWatermark);
       advanced.push(partition);
     }
     this.#fetches.wake(advanced);

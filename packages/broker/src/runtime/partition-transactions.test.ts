@@ -81,6 +81,16 @@ describe('a reader of committed events', () => {
     });
   });
 
+  it('is not needed for markers that are durable to be forgotten', async () => {
+    const scenario = await begin();
+    for (let producerId = 1; producerId <= 20; producerId++) {
+      scenario.write(['a'], producerId);
+      scenario.end(producerId, true);
+      await scenario.flush();
+    }
+    expect(scenario.runtime.get(P0)?.state.transactions.unreadableCount).toBe(0);
+  });
+
   it.each(['committed', 'stable'] as const)(
     'or of what is %s that waits before an open transaction wakes when its marker is durable, and not before',
     async (view) => {

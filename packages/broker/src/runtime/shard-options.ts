@@ -9,6 +9,7 @@ import type { TopicConfigDefaults } from '../core/registry/topic-config.ts';
 import type { LogStore } from '../log/log-store.ts';
 import type { CompactorMetrics } from './compactor.ts';
 import type { RetentionMetrics } from './retention.ts';
+import type { TransactionMetrics } from './transaction-coordinator.ts';
 
 export interface ShardLimits extends PartitionLimits {
   readonly maxQueuedCommands: number;
@@ -83,4 +84,5 @@ export interface ShardStatus {
   readonly waitingGates: number;
   readonly retention: RetentionMetrics;
   readonly compaction: CompactorMetrics;
+  readonly transactions: TransactionMetrics;
 }

@@ -132,6 +132,7 @@ export class Shard implements ShardClient {
       waitingGates: this.#parts.gates.size,
       retention: this.#parts.retention.metrics(),
       compaction: this.#parts.compactor.metrics(),
+      transactions: this.#parts.transactions.metrics(),
     };
   }
 

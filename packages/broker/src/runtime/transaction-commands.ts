@@ -51,6 +51,14 @@ export interface EndTransactionShardCommand {
   readonly commit: boolean;
   readonly freshProducerId: number;
   readonly groupCommit: CommitCommand | null;
+  /** What must be stored of the transaction before it is committed; default: that is not looked at. */
+  readonly expected?: readonly ExpectedSequence[] | undefined;
+}
+
+export interface ExpectedSequence {
+  readonly partition: PartitionKey;
+  /** After the transaction's last record there. */
+  readonly nextSequence: number;
 }
 
 export interface EndTransactionReply {
@@ -58,6 +66,8 @@ export interface EndTransactionReply {
   readonly next: ProducerIdentity | null;
   /** One for each partition of the commit. */
   readonly results: readonly PartitionResult[];
+  /** It was ended before, by the same request: nothing was done now. Default: no. */
+  readonly isRepeated?: true | undefined;
 }
 
 export interface ListTransactionsCommand {

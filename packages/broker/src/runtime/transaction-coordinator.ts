@@ -14,6 +14,7 @@ import { assert, type Clock, type PartitionKey, type TimerHandle, type Timers } 
 import { refuse, type Refusal } from '@naru/protocol';
 import { decodeRecords, type BatchHeader, type CompressionCodecs } from '@naru/protocol/batch';
 import type { CommitCommand, EndTransactionGroupCommand, PartitionResult } from '../core/group/index.ts';
+import { advanceSequence } from '../core/partition/producer-state.ts';
 import type { TopicMetadata } from '../core/registry/topic-registry.ts';
 import {
   decideTransaction,
@@ -59,6 +60,19 @@ const GROUP_END_BYTES = 512;
 
 type Reply = (reply: unknown, cycle: number) => void;
 
+export interface TransactionMetrics {
+  /** Now. */
+  readonly ids: number;
+  /** Now. */
+  readonly open: number;
+  /** Since the start, as the next two. */
+  readonly committed: number;
+  /** For whatever reason. */
+  readonly aborted: number;
+  /** Of these, because their time was over. */
+  readonly timedOut: number;
+}
+
 export interface TransactionCoordinatorOptions {
   readonly partitions: PartitionRuntime;
   readonly groups: GroupCoordinator;
@@ -86,6 +100,9 @@ export class TransactionCoordinator implements TransactionAdmission {
   readonly #due = new Set<string>();
   #expiry: TimerHandle | null = null;
   #stopped = false;
+  #committed = 0;
+  #aborted = 0;
+  #timedOut = 0;
   /** Of the newest change. */
   #lastCycle = 0;
 
@@ -106,12 +123,15 @@ export class TransactionCoordinator implements TransactionAdmission {
     });
   }
 
-  get idCount(): number {
-    return this.#states.size;
-  }
-
-  get openCount(): number {
-    return this.#timers.size;
+  metrics(): TransactionMetrics {
+    return {
+      ids: this.#states.size,
+      // With those whose time is over and that are about to be aborted.
+      open: this.#timers.size + this.#due.size,
+      committed: this.#committed,
+      aborted: this.#aborted,
+      timedOut: this.#timedOut,
+    };
   }
 
   /** Finds the log among the topics. Without it there are no transactions: NOT_READY. */
@@ -206,7 +226,9 @@ export class TransactionCoordinator implements TransactionAdmission {
     const decided = this.#decideGroups(decision.end, null);
     const refusal = this.#stageEnd(transactionalId, decision, decision.end, decided);
     reply(refusal ?? decision.reply, this.#lastCycle);
-    if (refusal === null) this.#options.groups.afterTogether(decided);
+    if (refusal !== null) return;
+    if (isOwn) this.#timedOut += 1;
+    this.#options.groups.afterTogether(decided);
   }
 
   /** Offsets wait for the end. The group says first what may wait, then the transaction whether, and its record goes first. */
@@ -241,6 +263,8 @@ export class TransactionCoordinator implements TransactionAdmission {
     const decision = this.#decide({ ...transaction, type: 'end', commit, flow, freshProducerId });
     const next = decision.reply;
     if (isRefusal(next)) return reply(next, this.#lastCycle);
+    const lacking = decision.records.length === 0 ? null : this.#lacking(command);
+    if (lacking !== null) return reply(lacking, this.#lastCycle);
     // One that is repeated has changed nothing, and its commit was made at the first time.
     const results = groupCommit?.offsets.map(({ partition }): PartitionResult => ({ partition, refusal: null })) ?? [];
     const isRepeated = decision.records.length === 0;
@@ -254,9 +278,24 @@ export class TransactionCoordinator implements TransactionAdmission {
       return reply(answer, groups.cycleOf(first?.groupId ?? ''));
     }
     const refusal = isRepeated ? null : this.#stageEnd(transaction.transactionalId, decision, end, decided);
-    const answer: EndTransactionReply = { next, results: made?.results ?? results };
+    const whole = { next, results: made?.results ?? results };
+    const answer: EndTransactionReply = isRepeated ? { ...whole, isRepeated } : whole;
     reply(refusal ?? answer, this.#lastCycle);
     if (refusal === null) groups.afterTogether(decided);
+  }
+
+  /** What is not stored of that which the producer says it has sent. */
+  #lacking({ expected = [], transaction }: EndTransactionShardCommand): Refusal | null {
+    const { producerId, producerEpoch } = transaction;
+    for (const { partition, nextSequence } of expected) {
+      const producer = this.#options.partitions.get(partition)?.state.producers.get(producerId);
+      const last = producer?.epoch === producerEpoch ? producer.batches.at(-1) : undefined;
+      const stored = last === undefined ? 0 : advanceSequence(last.lastSequence, 1);
+      if (stored === nextSequence) continue;
+      const message = `the transaction is stored up to sequence ${stored} in ${partition}, not up to ${nextSequence}: it is not committed`;
+      return refuse('OUT_OF_ORDER_SEQUENCE_NUMBER', message);
+    }
+    return null;
   }
 
   /** What of a commit the transaction cannot take. */
@@ -300,7 +339,13 @@ export class TransactionCoordinator implements TransactionAdmission {
       return this.#log.write(writes);
     });
     this.#applied(transactionalId, decision);
+    if (decision.timeoutMs !== undefined) this.#count(commit);
     return null;
+  }
+
+  #count(isCommitted: boolean): void {
+    if (isCommitted) this.#committed += 1;
+    else this.#aborted += 1;
   }
 
   #decide<C extends TransactionCommand>(command: C): TransactionDecision<TransactionReplies[C['type']]> {

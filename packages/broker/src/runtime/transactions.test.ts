@@ -4,6 +4,7 @@ import { ClonedShardClient, SeededRandom, SimDisk, VirtualClock } from '@naru/te
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { CommitCommand } from '../core/group/index.ts';
 import { openFileLogStore } from '../log/file/file-log-store.ts';
+import type { Capacity } from '../log/log-store.ts';
 import type { ShardClient } from './commands.ts';
 import { HeldStore } from './held-store.ts';
 import { finished, turns, watched } from './settling.ts';
@@ -124,6 +125,7 @@ describe('a transaction', () => {
     expect(await settled(shard.ask({ type: 'end-transaction', ...repeated, commit: true }))).toEqual({
       next: producer.identity,
       results: [],
+      isRepeated: true,
     });
     expect(await codeOf(shard.ask({ type: 'end-transaction', ...repeated, commit: false }))).toBe('INVALID_TXN_STATE');
     await settled(producer.write(shard, 0, 'y'));
@@ -196,6 +198,30 @@ describe('a transaction', () => {
     await settled(shard.ask({ type: 'topics', changes }));
     expect((await settled(producer.end(shard, true))).next).toEqual({ producerId: 7, producerEpoch: 1 });
   });
+
+  it.each<[string, Capacity]>([
+    ['the disk is full', { state: 'full', reason: 'no room', exhausted: true }],
+    ['the store cannot be reached', { state: 'unavailable', reason: 'no connection' }],
+  ])(
+    'that takes too long while %s is aborted all the same; what its producer asks is refused',
+    async (_how, trouble) => {
+      const shard = await start();
+      const producer = new TransactionalProducer('a');
+      await settled(producer.init(shard, 7, { timeoutMs: 1_000 }));
+      await settled(producer.write(shard, 0, 'x'));
+      held.say(trouble);
+      held.isHeld = true;
+      expect(await codeOf(producer.end(shard, true))).toMatch(/^STORAGE_(FULL|UNAVAILABLE)$/);
+      clock.advance(1_000);
+      await turns();
+      held.say(null);
+      held.isHeld = false;
+      while (held.waiting > 0) held.release();
+      await settled(shard.append(0, ['plain']));
+      expect(await statusOf(shard)).toBe('aborted 1');
+      expect(await settled(committed(shard, 0))).toEqual(['2:plain']);
+    },
+  );
 
   it('shows nothing before it is durable, and its beginning is durable with what it holds', async () => {
     const shard = await start();
@@ -287,6 +313,43 @@ describe('offsets in a transaction', () => {
     await settled(producer.end(shard, false));
     expect(await settled(offsetsOf(shard, 'g'))).toEqual({ 0: 2 });
     expect(await codeOf(shard.group({ type: 'delete-group', groupId: 'g' }))).toBe('done');
+  });
+
+  it('do not come after what was committed later than they were kept', async () => {
+    const shard = await start();
+    await settled(shard.append(0, ['a', 'b', 'c']));
+    await settled(shard.append(1, ['a', 'b', 'c']));
+    const producer = new TransactionalProducer('a');
+    await settled(producer.init(shard, 7));
+    const plain = (offset: number) =>
+      shard.group({ type: 'commit', groupId: 'g', memberId: '', memberEpoch: -1, offsets: [offsetCommit(0, offset)] });
+    const from = [
+      [0, 1],
+      [1, 1],
+    ] as const;
+    await settled(producer.keep(shard, 'g', from));
+    await settled(plain(2));
+    expect(await settled(offsetsOf(shard, 'g'))).toEqual({ 0: 2, 1: '?' });
+    await settled(producer.end(shard, true));
+    expect(await settled(offsetsOf(shard, 'g'))).toEqual({ 0: 2, 1: 1 });
+    await settled(plain(1));
+    await settled(producer.keep(shard, 'g', [[0, 3]]));
+    await settled(producer.end(shard, true));
+    expect(await settled(offsetsOf(shard, 'g'))).toEqual({ 0: 3, 1: 1 });
+  });
+
+  it('do not come back when they were deleted', async () => {
+    const shard = await start();
+    await settled(shard.append(0, ['a', 'b', 'c']));
+    const producer = new TransactionalProducer('a');
+    await settled(producer.init(shard, 7));
+    await settled(producer.keep(shard, 'g', [[0, 1]]));
+    await settled(producer.end(shard, true));
+    await settled(producer.keep(shard, 'g', [[0, 2]]));
+    const partitions = [keyOf(0), keyOf(1)];
+    await settled(shard.group({ type: 'delete-offsets', groupId: 'g', partitions }));
+    await settled(producer.end(shard, true));
+    expect(await settled(offsetsOf(shard, 'g'))).toEqual({});
   });
 
   it('are fenced by the member that is named, and begin nothing when all are refused', async () => {
@@ -405,4 +468,22 @@ it('ids that nobody uses are forgotten', async () => {
   }
   expect(await settled(shard.ask({ type: 'list-transactions' }))).toMatchObject([{ transactionalId: 'a' }]);
   expect(await codeOf(new TransactionalProducer('c').init(shard, 9))).toBe('done');
+});
+
+it('transactions are counted', async () => {
+  const shard = await start();
+  const producer = new TransactionalProducer('a');
+  await settled(producer.init(shard, 7, { timeoutMs: 1_000 }));
+  await settled(producer.end(shard, true));
+  const metrics = { ids: 1, open: 0, committed: 0, aborted: 0, timedOut: 0 };
+  expect(shard.shard.status().transactions, 'nothing was begun').toEqual(metrics);
+  for (const isCommitted of [true, true, false]) {
+    await settled(producer.write(shard, 0, 'x'));
+    await settled(producer.end(shard, isCommitted));
+  }
+  await settled(producer.write(shard, 0, 'x'));
+  expect(shard.shard.status().transactions).toEqual({ ...metrics, open: 1, committed: 2, aborted: 1 });
+  clock.advance(1_000);
+  await turns();
+  expect(shard.shard.status().transactions).toEqual({ ...metrics, committed: 2, aborted: 2, timedOut: 1 });
 });

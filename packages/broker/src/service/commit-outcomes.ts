@@ -141,9 +141,12 @@ export class MemberCommits {
       return refusal === null ? [] : [{ partition, refusal }];
     });
     if (errors.length > 0 || reply.next === null) return { errors, refusal: null, next: null };
-    reply.results.forEach(({ blocked = [] }, index) => onCommitted(commits[index] as PartitionCommit, blocked));
     const { transactionalId } = transaction;
-    return { errors, refusal: null, next: { transactionalId, ...reply.next } };
+    const done = { errors, refusal: null, next: { transactionalId, ...reply.next } };
+    // It was told of at the first time, and what was held by it may have been given again since.
+    if (reply.isRepeated === true) return { ...done, isRepeated: true };
+    reply.results.forEach(({ blocked = [] }, index) => onCommitted(commits[index] as PartitionCommit, blocked));
+    return done;
   }
 
   /** Partitions with outcomes one by one, which bounds what is in memory. */

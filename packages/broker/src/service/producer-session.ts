@@ -7,8 +7,13 @@
  */
 import { partitionKey, topicIdFromBytes } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
+import type { TransactionRef } from '../core/transaction/commands.ts';
+import type { ProducerIdentity } from '../core/transaction/transaction-state.ts';
 import { ByteBudget } from './byte-budget.ts';
 import { isRefusal, type AppendReply, type ShardClient } from '../runtime/commands.ts';
+
+/** What a commit counts for among the bytes in flight. */
+const COMMIT_BYTES = 1024;
 
 /** Of one stream. */
 export const MAX_IN_FLIGHT_BYTES = 8 * 1024 * 1024;
@@ -20,6 +25,8 @@ export interface BatchOutcome {
   readonly correlationId: number;
   readonly baseOffset: number;
   readonly refusal: Refusal | null;
+  /** Of a commit: what the next transaction uses. */
+  readonly next?: TransactionRef | undefined;
 }
 
 export class ProducerSession {
@@ -45,22 +52,40 @@ export class ProducerSession {
       const refusal = refuse('INVALID_REQUEST', `a topic id has 16 bytes, not ${topicId.length}`);
       return this.#answer({ correlationId, baseOffset: -1, refusal });
     }
-    const bytes = batch.length;
+    const command = { type: 'append', partition: partitionKey(topicIdFromBytes(topicId), partition), batch } as const;
+    this.#follow(batch.length, this.#shard.submit(command), (reply: AppendReply | Refusal) =>
+      isRefusal(reply)
+        ? { correlationId, baseOffset: -1, refusal: reply }
+        : { correlationId, baseOffset: reply.baseOffset, refusal: null },
+    );
+  }
+
+  /** Ends a transaction behind the batches that were taken before. As for {@link take}. */
+  commit(
+    correlationId: number,
+    { transactionalId }: TransactionRef,
+    end: () => Promise<ProducerIdentity | Refusal>,
+  ): void {
+    this.#follow(COMMIT_BYTES, end(), (reply) =>
+      isRefusal(reply)
+        ? { correlationId, baseOffset: -1, refusal: reply }
+        : { correlationId, baseOffset: -1, refusal: null, next: { transactionalId, ...reply } },
+    );
+  }
+
+  #follow<T>(bytes: number, work: Promise<T | Refusal>, outcome: (reply: T | Refusal) => BatchOutcome): void {
     this.#own.take(bytes);
     this.#total.take(bytes);
     this.#inFlight += 1;
-    const done = (reply: AppendReply | Refusal): void => {
+    const done = (reply: T | Refusal): void => {
       this.#own.release(bytes);
       this.#total.release(bytes);
       this.#inFlight -= 1;
-      const refusal = isRefusal(reply) ? reply : null;
-      this.#answer({ correlationId, baseOffset: isRefusal(reply) ? -1 : reply.baseOffset, refusal });
+      this.#answer(outcome(reply));
     };
-    this.#shard
-      .submit({ type: 'append', partition: partitionKey(topicIdFromBytes(topicId), partition), batch })
-      .then(done, (error: unknown) =>
-        done(error instanceof NaruError ? error.toRefusal() : refuse('INTERNAL', 'the broker failed; see its log')),
-      );
+    work.then(done, (error: unknown) =>
+      done(error instanceof NaruError ? error.toRefusal() : refuse('INTERNAL', 'the broker failed; see its log')),
+    );
   }
 
   /** Null when the next batch may come now; else resolves when to look again. */

@@ -65,6 +65,8 @@ export interface TransactionalAnswer {
   readonly refusal: Refusal | null;
   /** Of the producer's next transaction; null when it was not done. */
   readonly next: TransactionRef | null;
+  /** It was done before, by the same request: nothing was done now. Default: no. */
+  readonly isRepeated?: true | undefined;
 }
 
 /** An event that was held, and is the subscriber's until it tells what became of it. */

@@ -87,6 +87,14 @@ it('puts all partitions, with the events to be kept, into one command, and tells
   expect(copying.usedBytes).toBe(0);
 });
 
+it('does not take the answer to a repeated commit for news: what it was about may have another attempt by now', async () => {
+  answer = () => ({ next: NEXT, results: results(), isRepeated: true });
+  const answered = await commits.commitWith(2, [commitOf(FIRST, [3]), commitOf(SECOND)], REF);
+  const next = { transactionalId: 'shop', ...NEXT };
+  expect(answered).toEqual({ errors: [], refusal: null, next, isRepeated: true });
+  expect(told).toEqual([]);
+});
+
 it('tells of nothing as committed when one partition, or the transaction, is refused', async () => {
   const refusal = refuse('FENCED_MEMBER_EPOCH', 'not yours');
   answer = () => ({

@@ -8,6 +8,7 @@ import { checkTransactionalId, refuse, type Refusal } from '@naru/protocol';
 import type { TransactionListing, TransactionRef } from '../core/transaction/commands.ts';
 import type { ProducerIdentity, TransactionStatus } from '../core/transaction/transaction-state.ts';
 import { isRefusal, type ShardClient } from '../runtime/commands.ts';
+import type { ExpectedSequence } from '../runtime/transaction-commands.ts';
 import type { FreshProducerIds } from './fresh-producer-ids.ts';
 import type { TopicService } from './topics.ts';
 
@@ -73,12 +74,19 @@ export class TransactionService {
     );
   }
 
-  /** @returns of the next transaction */
-  async end(transaction: TransactionRef, commit: boolean): Promise<ProducerIdentity | Refusal> {
+  /**
+   * @param expected what must be stored of it; default: that is not looked at
+   * @returns of the next transaction
+   */
+  async end(
+    transaction: TransactionRef,
+    commit: boolean,
+    expected?: readonly ExpectedSequence[],
+  ): Promise<ProducerIdentity | Refusal> {
     const { shard, producerIds } = this.#options;
     const refusal = checkTransactionalId(transaction.transactionalId);
     if (refusal !== null) return refusal;
-    const end = { type: 'end-transaction', transaction, flow: 2, commit, groupCommit: null } as const;
+    const end = { type: 'end-transaction', transaction, flow: 2, commit, groupCommit: null, expected } as const;
     const reply = await producerIds.lend(
       (freshProducerId) => shard.submit({ ...end, freshProducerId }),
       (answer, id) => !isRefusal(answer) && answer.next?.producerId === id,

@@ -47,8 +47,10 @@ export class UnaryCommits {
     }
     const [answer] = answers;
     if (answer === undefined) throw this.#options.overError();
-    const { errors, transaction: { refusal = null, next = null } = {} } = answer;
+    const { errors, transaction: { refusal = null, next = null, isRepeated } = {} } = answer;
     if (refusal !== null) throw NaruError.from(refusal);
+    // What is finished, and what is held, was noted at the first time; what was given since is no part of it.
+    if (isRepeated === true) return { committed: commits.filter(isMove), failed: [], next };
     return this.#committed(commits, errors, transaction !== null, next);
   }
 
@@ -68,6 +70,11 @@ export class UnaryCommits {
       keys.committed(commit);
       if (commit.onlyForward !== true) held.noteCommitted(commit);
     }
-    return { committed: committed.filter(({ onlyForward }) => onlyForward !== true), failed, next };
+    return { committed: committed.filter(isMove), failed, next };
   }
+}
+
+/** Those that are not there for their outcomes alone. */
+function isMove({ onlyForward }: PartitionCommit): boolean {
+  return onlyForward !== true;
 }

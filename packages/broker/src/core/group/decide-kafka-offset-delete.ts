@@ -14,6 +14,7 @@ import { refused } from './decide-join.ts';
 import type { GroupRecord, GroupState, MemberState } from './group-state.ts';
 import type { DeleteOffsetsCommand } from './kafka-commands.ts';
 import { matchingTopics } from './topic-pattern.ts';
+import { withoutPending } from './transaction-offsets.ts';
 
 const CONSUMER = 'consumer';
 
@@ -40,12 +41,15 @@ export function decideKafkaOffsetDelete(
     return topic !== undefined && topics.has(topic);
   });
   const kept = new Set(subscribed);
-  const gone = [...new Set(partitions)].filter((partition) => !kept.has(partition) && state.offsets.has(partition));
+  const unsubscribed = new Set(partitions.filter((partition) => !kept.has(partition)));
+  const gone = [...unsubscribed].filter((partition) => state.offsets.has(partition));
   const held = new HeldChanges(groupId, state, context, nowMs);
   // What waits will be read again, with everything else.
   for (const partition of gone) held.add(partition, unfinishedWaiting(state.held.get(partition), null));
   const records = gone.map((partition): GroupRecord => ({ kind: 'offset', groupId, partition, value: null }));
-  return { records: held.around(records), appends: held.appends, reply: { subscribed }, timers: [] };
+  // What an open transaction keeps for them goes, too: its end does not bring them back.
+  const pending = withoutPending(state, (partition) => unsubscribed.has(partition));
+  return { records: [...held.around(records), ...pending], appends: held.appends, reply: { subscribed }, timers: [] };
 }
 
 function saySubscriptions({ classic }: GroupState, members: readonly MemberState[]): boolean {

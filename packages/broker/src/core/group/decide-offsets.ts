@@ -42,7 +42,7 @@ import { DONE } from './decide-membership.ts';
 import { comparePartitions } from './group-state.ts';
 import type { CommittedOffset, GroupRecord, GroupState, MemberState, OffsetRange } from './group-state.ts';
 import { pollTimers, sessionTimer } from './reconcile.ts';
-import { pendingAsCommit, withoutPending } from './transaction-offsets.ts';
+import { pendingAsCommit, withoutOlderPending, withoutPending } from './transaction-offsets.ts';
 
 export function decideCommit(
   state: GroupState | undefined,
@@ -57,7 +57,8 @@ export function decideCommit(
   // Those that are known by the partitions that they hold, not by their generation alone.
   const holder = state === undefined || state.classic !== null ? null : committer;
   const timers = committer === null ? [] : [sessionTimer(committer), ...pollTimers(committer)];
-  return { ...commitOffsets(state, command, holder, context, nowMs), timers };
+  const decision = commitOffsets(state, command, holder, context, nowMs);
+  return { ...withoutOlderPending(state, command, decision), timers };
 }
 
 /**

@@ -21,6 +21,7 @@ import type {
   DecisionFor,
   EndTransactionGroupCommand,
   GroupContext,
+  OffsetCommit,
   PartitionResult,
 } from './commands.ts';
 import { refused } from './decide-join.ts';
@@ -92,6 +93,28 @@ export function withoutPending(
     records.push({ kind: 'pending', groupId: (state as GroupState).groupId, producerId, value });
   }
   return records;
+}
+
+/**
+ * Takes out of the group what waits for partitions that `command` commits: as in Kafka it is older than this commit, and is not to
+ * come after it.
+ */
+export function withoutOlderPending(
+  state: GroupState | undefined,
+  { offsets }: CommitCommand,
+  decision: DecisionFor<CommitCommand>,
+): DecisionFor<CommitCommand> {
+  const { reply, records } = decision;
+  if (state === undefined || state.pending.size === 0 || 'code' in reply) return decision;
+  const committed = new Set(
+    reply.results.flatMap(({ partition, refusal }, index) => {
+      const { onlyForward, offset } = offsets[index] as OffsetCommit;
+      // Only outcomes: where the group is was not said anew.
+      const stays = onlyForward === true && offset <= (state.offsets.get(partition)?.offset ?? -1);
+      return refusal !== null || stays ? [] : [partition];
+    }),
+  );
+  return { ...decision, records: [...records, ...withoutPending(state, (partition) => committed.has(partition))] };
 }
 
 /** Partitions for which an open transaction keeps an offset. */

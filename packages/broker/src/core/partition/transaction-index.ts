@@ -68,6 +68,11 @@ export class TransactionIndex {
     return this.#aborted.length + this.#open.size;
   }
 
+  /** Ended ones whose markers readers may not see yet, as far as {@link lastStableOffset} was told. */
+  get unreadableCount(): number {
+    return this.#ended.length;
+  }
+
   /** Of the producer's open transaction; undefined without one. */
   openSince(producerId: number): number | undefined {
     return this.#open.get(producerId);

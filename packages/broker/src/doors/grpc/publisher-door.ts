@@ -9,6 +9,7 @@ import {
   PublishResultSchema,
   PublishStreamRequestSchema,
   PublishStreamResponseSchema,
+  type CommitTransaction,
   type PublisherService,
   type PublishAck,
   type PublishRequest,
@@ -20,11 +21,13 @@ import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
 import type { ByteBudget } from '../../service/byte-budget.ts';
 import { MAX_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
+import type { TransactionService } from '../../service/transactions.ts';
 import type { PublishService } from '../../service/publish.ts';
 import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { Outbox } from './outbox.ts';
 import { toPlainRecord } from './plain-records.ts';
-import { toTransactionRef } from './transaction-refs.ts';
+import { toPartitionKey } from './positions.ts';
+import { toTransactionRef, toWireTransactionRef } from './transaction-refs.ts';
 import { logged, toConnectError, toErrorMessage } from './wire-errors.ts';
 
 /** Acknowledgements that a publisher has not read, beyond which its batches are not read either. */
@@ -33,6 +36,7 @@ const MAX_UNREAD_ACKS = 10_000;
 export interface PublisherDoorOptions {
   readonly publish: PublishService;
   readonly producerIds: ProducerIds;
+  readonly transactions: Pick<TransactionService, 'end'>;
   readonly shard: ShardClient;
   readonly maxBatchBytes: number;
   /** Batches that are taken and not durable, of all doors. */
@@ -111,9 +115,12 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     const session = new ProducerSession(
       this.#options.shard,
       this.#options.inFlight,
-      ({ correlationId, baseOffset, refusal }) => {
+      ({ correlationId, baseOffset, refusal, next }) => {
         const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
-        acks.push(create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error }));
+        const nextTransaction = next === undefined ? {} : { nextTransaction: toWireTransactionRef(next) };
+        acks.push(
+          create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error, ...nextTransaction }),
+        );
         if (finished && session.inFlight === 0) acks.end();
       },
     );
@@ -167,12 +174,31 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   ): Promise<void> {
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
       const { message } = next.value;
-      if (message.case !== 'batch')
-        throw new NaruError('INVALID_REQUEST', 'after `open` a publish stream carries `batch` messages only');
-      const { correlationId, topicId, partition, records } = message.value;
-      session.take(correlationId, topicId, partition, records);
+      if (message.case === 'batch') {
+        const { correlationId, topicId, partition, records } = message.value;
+        session.take(correlationId, topicId, partition, records);
+      } else if (message.case === 'commit') {
+        const { transaction, expected } = readCommit(message.value);
+        const end = () => this.#options.transactions.end(transaction, true, expected);
+        session.commit(message.value.correlationId, transaction, end);
+      } else {
+        throw new NaruError(
+          'INVALID_REQUEST',
+          'after `open` a publish stream carries `batch` and `commit` messages only',
+        );
+      }
       for (let ready = session.ready(); ready !== null; ready = session.ready()) await ready;
       if (acks.length >= MAX_UNREAD_ACKS) await acks.emptied();
     }
   }
+}
+
+/** @throws NaruError INVALID_REQUEST */
+function readCommit({ transaction, expected }: CommitTransaction) {
+  const ref = toTransactionRef(transaction);
+  if (ref === null) throw new NaruError('INVALID_REQUEST', 'say which transaction to commit');
+  return {
+    transaction: ref,
+    expected: expected.map(({ partition, nextSequence }) => ({ partition: toPartitionKey(partition), nextSequence })),
+  };
 }

@@ -1,15 +1,18 @@
 /** TransactionService: wire messages to service/transactions.ts, and back. */
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import type { ServiceImpl } from '@connectrpc/connect';
 import type { Logger } from '@naru/base';
 import { NaruError, type Refusal } from '@naru/protocol';
 import {
   AbortTransactionResponseSchema,
   DescribeTransactionResponseSchema,
+  EndTransactionRequestSchema,
   EndTransactionResponseSchema,
   InitTransactionsResponseSchema,
   ListTransactionsResponseSchema,
   TransactionState,
+  type EndTransactionRequest,
+  type EndTransactionResponse,
   type TransactionService as WireService,
   type TransactionSummarySchema,
 } from '@naru/protocol/proto';
@@ -17,6 +20,7 @@ import type { TransactionListing } from '../../core/transaction/commands.ts';
 import type { ProducerIdentity, TransactionStatus } from '../../core/transaction/transaction-state.ts';
 import { isRefusal } from '../../runtime/commands.ts';
 import type { TransactionService } from '../../service/transactions.ts';
+import { decoded, type StreamMethod } from './grpc-stream.ts';
 import { wireInteger } from './positions.ts';
 import { toTransactionRef } from './transaction-refs.ts';
 import { logged, toConnectError } from './wire-errors.ts';
@@ -48,14 +52,7 @@ export function transactionDoor({ transactions, logger }: TransactionDoorOptions
       const identity = await answer(() => transactions.init(transactionalId, timeoutMs));
       return create(InitTransactionsResponseSchema, toWireIdentity(identity));
     },
-    endTransaction: async ({ transaction, commit }) => {
-      const next = await answer(async () => {
-        const ref = toTransactionRef(transaction);
-        if (ref === null) throw new NaruError('INVALID_REQUEST', 'say which transaction to end');
-        return transactions.end(ref, commit);
-      });
-      return create(EndTransactionResponseSchema, toWireIdentity(next));
-    },
+    endTransaction: (request) => answer(() => endTransaction(transactions, request)),
     listTransactions: async ({ states, minOpenMs, pageToken, pageSize }) => {
       const page = await answer(async () =>
         transactions.list({
@@ -87,6 +84,32 @@ export function transactionDoor({ transactions, logger }: TransactionDoorOptions
       return create(AbortTransactionResponseSchema, { aborted });
     },
   };
+}
+
+/** EndTransaction without the library, since it stands at the end of every transaction: see grpc-stream.ts. */
+export function endTransactionMethod({ transactions }: Pick<TransactionDoorOptions, 'transactions'>): StreamMethod {
+  return {
+    path: '/naru.v1.TransactionService/EndTransaction',
+    async *serve(requests) {
+      for await (const request of decoded(EndTransactionRequestSchema, requests)) {
+        yield [toBinary(EndTransactionResponseSchema, await endTransaction(transactions, request))];
+        return;
+      }
+      throw new NaruError('INVALID_REQUEST', 'EndTransaction was called without a request');
+    },
+  };
+}
+
+/** @throws NaruError of a refusal */
+async function endTransaction(
+  transactions: TransactionService,
+  { transaction, commit }: EndTransactionRequest,
+): Promise<EndTransactionResponse> {
+  const ref = toTransactionRef(transaction);
+  if (ref === null) throw new NaruError('INVALID_REQUEST', 'say which transaction to end');
+  const next = await transactions.end(ref, commit);
+  if (isRefusal(next)) throw NaruError.from(next);
+  return create(EndTransactionResponseSchema, toWireIdentity(next));
 }
 
 /** @throws NaruError INVALID_REQUEST */

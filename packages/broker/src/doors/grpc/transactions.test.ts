@@ -2,6 +2,7 @@
 import { createClient, type Client } from '@connectrpc/connect';
 import { createGrpcTransport } from '@connectrpc/connect-node';
 import { Broker } from '@naru/broker';
+import { encodeBatch } from '@naru/protocol/batch';
 import {
   IsolationLevel,
   OutcomeKind,
@@ -10,11 +11,12 @@ import {
   TransactionState,
   type Committed,
   type PartitionRef,
+  type PublishAck,
 } from '@naru/protocol/proto';
 import { VirtualClock } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { finished, turns } from '../../runtime/settling.ts';
-import { RawClient, type RawSubscriber } from './raw-client.ts';
+import { RawClient, type RawPublisher, type RawSubscriber } from './raw-client.ts';
 
 const TEXT = new TextEncoder();
 const BEGINNING = { position: { case: 'beginning', value: true } } as const;
@@ -338,5 +340,82 @@ describe('an operator', () => {
     expect(await stream.commit(partition, 1)).toEqual([]);
     const { offsets } = await client.admin.describeGroup({ groupId: 'payment' });
     expect(offsets).toMatchObject([{ committedOffset: 1n, highWatermark: 2n, lag: 0n }]);
+  });
+});
+
+describe('a commit behind its batches on a publish stream', () => {
+  const batch = ({ producerId, producerEpoch }: Ref, baseSequence: number, value: string): Uint8Array =>
+    encodeBatch([{ key: null, value: TEXT.encode(value), timestampMs: 1 }], {
+      producerId: Number(producerId),
+      producerEpoch,
+      baseSequence,
+      isTransactional: true,
+    });
+
+  async function open() {
+    const topicId = await client.createTopic('orders');
+    const transaction = await init();
+    const publisher = client.openPublishing();
+    publisher.send({ case: 'open', value: { producerId: transaction.producerId } });
+    await publisher.take('opened');
+    const commit = (correlationId: number, nextSequence: number): void => {
+      const expected = [{ partition: { topicId, partition: 0 }, nextSequence }];
+      publisher.send({ case: 'commit', value: { correlationId, transaction, expected } });
+    };
+    return { topicId, transaction, publisher, commit };
+  }
+
+  async function answers(publisher: RawPublisher, count: number): Promise<PublishAck[]> {
+    const found: PublishAck[] = [];
+    while (found.length < count) found.push(...(await publisher.take('acks')).acks);
+    return found;
+  }
+
+  it('needs no wait for their acknowledgements, comes after them, and tells what the next transaction uses', async () => {
+    const { topicId, transaction, publisher, commit } = await open();
+    publisher.batch(1, topicId, batch(transaction, 0, 'a'));
+    publisher.batch(2, topicId, batch(transaction, 1, 'b'));
+    commit(3, 2);
+    const acks = await answers(publisher, 3);
+    expect(acks.map(({ correlationId, error }) => [correlationId, error?.code])).toEqual([
+      [1, undefined],
+      [2, undefined],
+      [3, undefined],
+    ]);
+    const { producerId, producerEpoch } = transaction;
+    const next = { transactionalId: 'shop', producerId, producerEpoch: producerEpoch + 1 };
+    expect(acks[2]?.nextTransaction).toMatchObject(next);
+    expect(await read()).toEqual(['a', 'b']);
+    commit(4, 2);
+    // Repeated, as after a lost answer: everything has happened.
+    expect((await answers(publisher, 1))[0]?.nextTransaction).toMatchObject(next);
+  });
+
+  it('is refused when something of the transaction is not stored, and leaves it open', async () => {
+    const { topicId, transaction, publisher, commit } = await open();
+    publisher.batch(1, topicId, batch(transaction, 0, 'a'));
+    publisher.batch(2, topicId, batch(transaction, 2, 'c'));
+    commit(3, 3);
+    const acks = await answers(publisher, 3);
+    expect(acks.map(({ error }) => error?.code)).toEqual([
+      undefined,
+      'OUT_OF_ORDER_SEQUENCE_NUMBER',
+      'OUT_OF_ORDER_SEQUENCE_NUMBER',
+    ]);
+    expect(await read()).toEqual([]);
+    publisher.batch(4, topicId, batch(transaction, 1, 'b'));
+    publisher.batch(5, topicId, batch(transaction, 2, 'c'));
+    commit(6, 3);
+    await answers(publisher, 3);
+    expect(await read()).toEqual(['a', 'b', 'c']);
+  });
+
+  it('is refused when nothing of a partition that it names is stored', async () => {
+    const { transaction, publisher, commit } = await open();
+    commit(1, 1);
+    expect((await answers(publisher, 1))[0]?.error?.code).toBe('OUT_OF_ORDER_SEQUENCE_NUMBER');
+    expect(await transactions.describeTransaction(transaction)).toMatchObject({
+      summary: { state: TransactionState.EMPTY },
+    });
   });
 });

@@ -5,7 +5,7 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { TransactionRef } from "./transaction_pb.js";
-import type { Error, Header } from "./common_pb.js";
+import type { Error, Header, PartitionRef } from "./common_pb.js";
 import type { Value } from "@bufbuild/protobuf/wkt";
 
 /**
@@ -185,6 +185,12 @@ export declare type PublishStreamRequest = Message<"naru.v1.PublishStreamRequest
      */
     value: PublishBatch;
     case: "batch";
+  } | {
+    /**
+     * @generated from field: naru.v1.CommitTransaction commit = 3;
+     */
+    value: CommitTransaction;
+    case: "commit";
   } | { case: undefined; value?: undefined };
 };
 
@@ -252,6 +258,63 @@ export declare type PublishBatch = Message<"naru.v1.PublishBatch"> & {
  * Use `create(PublishBatchSchema)` to create a new message.
  */
 export declare const PublishBatchSchema: GenMessage<PublishBatch>;
+
+/**
+ * Commits a transaction behind its batches, without waiting for their acknowledgements: as TransactionService.EndTransaction, but
+ * refused with OUT_OF_ORDER_SEQUENCE_NUMBER, and the transaction left open, unless everything that is expected is stored. Answered by
+ * an acknowledgement, after those of the batches that were sent before.
+ *
+ * @generated from message naru.v1.CommitTransaction
+ */
+export declare type CommitTransaction = Message<"naru.v1.CommitTransaction"> & {
+  /**
+   * As of a batch.
+   *
+   * @generated from field: uint32 correlation_id = 1;
+   */
+  correlationId: number;
+
+  /**
+   * @generated from field: naru.v1.TransactionRef transaction = 2;
+   */
+  transaction?: TransactionRef | undefined;
+
+  /**
+   * Every partition that the transaction has written to.
+   *
+   * @generated from field: repeated naru.v1.ExpectedSequence expected = 3;
+   */
+  expected: ExpectedSequence[];
+};
+
+/**
+ * Describes the message naru.v1.CommitTransaction.
+ * Use `create(CommitTransactionSchema)` to create a new message.
+ */
+export declare const CommitTransactionSchema: GenMessage<CommitTransaction>;
+
+/**
+ * @generated from message naru.v1.ExpectedSequence
+ */
+export declare type ExpectedSequence = Message<"naru.v1.ExpectedSequence"> & {
+  /**
+   * @generated from field: naru.v1.PartitionRef partition = 1;
+   */
+  partition?: PartitionRef | undefined;
+
+  /**
+   * After the transaction's last record there.
+   *
+   * @generated from field: int32 next_sequence = 2;
+   */
+  nextSequence: number;
+};
+
+/**
+ * Describes the message naru.v1.ExpectedSequence.
+ * Use `create(ExpectedSequenceSchema)` to create a new message.
+ */
+export declare const ExpectedSequenceSchema: GenMessage<ExpectedSequence>;
 
 /**
  * @generated from message naru.v1.PublishStreamResponse
@@ -344,11 +407,18 @@ export declare type PublishAck = Message<"naru.v1.PublishAck"> & {
   baseOffset: bigint;
 
   /**
-   * Set when the batch was not stored.
+   * Set when the batch was not stored, or the transaction not committed.
    *
    * @generated from field: naru.v1.Error error = 3;
    */
   error?: Error | undefined;
+
+  /**
+   * Of a commit: what the producer's next transaction is to use.
+   *
+   * @generated from field: naru.v1.TransactionRef next_transaction = 4;
+   */
+  nextTransaction?: TransactionRef | undefined;
 };
 
 /**
