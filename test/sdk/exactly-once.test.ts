@@ -234,6 +234,43 @@ describe('an exactly-once pipeline gives each input once, in order by key', () =
     expectOnceInOrder(await upToNow(naru, seen), range(600));
   });
 
+  it.each(['one by one', 'in batches'] as const)(
+    'though outputs are refused for good now and then, %s',
+    async (how) => {
+      const broker = await start();
+      onTestFinished(() => broker.close());
+      const naru = await connected(`${broker.address.host}:${broker.address.port}`);
+      await pipelineTopics(naru);
+      await naru.admin.createTopic('small', { partitions: 1, config: { 'max.message.bytes': '2000' } });
+      const seen = reader(naru);
+      const refusedOnce = new Set<number>();
+      const publish = async ({ key, value }: NaruEvent<number>, context: HandlerContext): Promise<void> => {
+        await context.publish('out', value, { key });
+        if (value % 31 !== 5 || refusedOnce.has(value)) return;
+        refusedOnce.add(value);
+        await context.publish('small', `poison${Math.random()}`.repeat(500), { key });
+      };
+      const subscriber = naru.subscriber('billing', {
+        ...QUICK,
+        maxBatchEvents: 10,
+        retry: { ...QUICK.retry, attempts: 20 },
+      });
+      if (how === 'one by one') subscriber.handle<number>('orders', publish);
+      else {
+        subscriber.handleBatch<number>('orders', async (some, context) => {
+          for (const event of some) await publish(event, context);
+        });
+      }
+      const { over } = run(subscriber);
+      await publishAll(naru, 300);
+      await Promise.race([over, until(() => seen.length >= 300)]);
+      await until(async () => (await naru.admin.describeGroup('billing')).offsets.every(({ lag }) => lag === 0n));
+      expect(refusedOnce.size).toBe(10);
+      expectOnceInOrder(await upToNow(naru, seen), range(300));
+      await subscriber.close();
+    },
+  );
+
   it('in batches', async () => {
     const broker = await start();
     onTestFinished(() => broker.close());

@@ -110,18 +110,16 @@ class PublishLoad {
     const startMs = performance.now();
     const endMs = startMs + seconds * 1_000;
     let groups = 0;
-    const publishAll = async (publisher: Pick<Naru, 'publish'>): Promise<void> => {
-      const published: Promise<unknown>[] = [];
-      for (let index = 0; index < events; index++) {
+    const publishAll = (publisher: Pick<Naru, 'publish'>): Promise<unknown>[] =>
+      Array.from({ length: events }, () => {
         const { value, key } = this.#event();
-        published.push(publisher.publish(this.#topic, value, { key, serde }));
-      }
-      await Promise.all(published);
-    };
+        return publisher.publish(this.#topic, value, { key, serde });
+      });
     const loop = async (): Promise<void> => {
       for (; performance.now() < endMs; groups++) {
-        if (isTransactional) await naru.transaction(publishAll);
-        else await publishAll(naru);
+        // A transaction waits for its events itself.
+        if (isTransactional) await naru.transaction((tx) => void publishAll(tx));
+        else await Promise.all(publishAll(naru));
       }
     };
     await Promise.all(Array.from({ length: atOnce }, loop));

@@ -160,6 +160,8 @@ export class Naru implements AsyncDisposable {
     this.#publishing = {
       encode: (name, value, options) => encoder.encode(name, value, options),
       checkTopic: (topic) => topics.check(topic),
+      forgetTopic: (topic) => topics.forget(topic),
+      maxEventBytes: () => Math.min(this.#publisher.maxBatchBytes, this.#transactions.producers.maxBatchBytes),
       publish: (name, value, options) => this.publish(name, value, options),
     };
   }

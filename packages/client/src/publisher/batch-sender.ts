@@ -16,6 +16,8 @@ import type { OutgoingBatch } from './outgoing-batch.ts';
 import type { PartitionQueue } from './partition-queue.ts';
 import { ProducerStream } from './producer-stream.ts';
 import type { ProducerLimits } from './producer-stream.ts';
+import { StreamCommit } from './stream-commit.ts';
+import type { OpenTransaction, StreamCommitAnswer } from './stream-commit.ts';
 
 /** Until the broker has said what it takes. */
 const UNKNOWN_LIMITS: ProducerLimits = { maxBatchBytes: Number.MAX_SAFE_INTEGER, maxInFlightBytes: 1024 * 1024 };
@@ -50,6 +52,9 @@ export class BatchSender {
   readonly #timed = new Map<PartitionQueue, TimerHandle>();
   /** By correlation id, oldest first. */
   readonly #onStream = new Map<number, OnStream>();
+  /** With something in the epoch of a transaction. */
+  readonly #written = new Set<PartitionQueue>();
+  #commit: StreamCommit | null = null;
   #inFlightBytes = 0;
   #nextCorrelationId = 1;
   #limits = UNKNOWN_LIMITS;
@@ -108,8 +113,30 @@ export class BatchSender {
     });
   }
 
+  /**
+   * Commits a transaction behind its batches, as soon as all are sent. The caller takes nothing more until it is answered.
+   */
+  async commit(transaction: OpenTransaction): Promise<StreamCommitAnswer> {
+    const { requestTimeoutMs } = this.#options.settings;
+    const commit = new StreamCommit(transaction);
+    this.#commit = commit;
+    const timer = this.#runtime.timers.after(requestTimeoutMs, () => {
+      if (commit.isSent) this.#stream.reset(`no answer to a commit for ${requestTimeoutMs} ms`);
+      else commit.broken();
+    });
+    for (const queue of this.#written) if (!queue.isOf(transaction)) this.#written.delete(queue);
+    this.#sendCommit();
+    try {
+      return await commit.answer;
+    } finally {
+      timer.cancel();
+      this.#commit = null;
+    }
+  }
+
   /** Gives up what was begun before `givenUpMs` (monotonic), with the error that `timedOut` makes of its fate. */
   giveUp(givenUpMs: number, timedOut: (fate: string, refusal: NaruError | null) => NaruError): void {
+    if (this.#commit?.isSent === false) this.#commit.broken();
     for (const queue of this.#busy) this.#giveUpIn(queue, givenUpMs, timedOut);
   }
 
@@ -124,6 +151,7 @@ export class BatchSender {
   /** Ends at once; what is open is settled with the error that `closed` makes. */
   async close(closed: (mayBeStored: boolean) => NaruError): Promise<void> {
     this.#isClosed = true;
+    this.#commit?.broken();
     for (const timer of this.#timed.values()) timer.cancel();
     for (const queue of this.#busy) {
       for (const batch of queue.batches()) this.#settle(queue, batch, closed(batch.state !== 'gathering'), 0);
@@ -133,7 +161,13 @@ export class BatchSender {
   }
 
   #pump(): void {
-    if (this.#isClosed || this.#ready.size === 0) return;
+    if (this.#isClosed) return;
+    this.#sendBatches();
+    this.#sendCommit();
+  }
+
+  #sendBatches(): void {
+    if (this.#ready.size === 0) return;
     this.#stream.open();
     for (const queue of this.#ready) {
       if (!this.#stream.isWritable || this.#inFlightBytes >= this.#limits.maxInFlightBytes) return;
@@ -158,7 +192,16 @@ export class BatchSender {
     queue.sent(batch, nowMs);
     this.#onStream.set(correlationId, { queue, batch });
     this.#inFlightBytes += batch.bytes.length;
+    if (queue.options.transaction !== undefined) this.#written.add(queue);
     this.#stream.send(correlationId, queue.topicIdBytes, queue.options.partition, batch.bytes);
+  }
+
+  #sendCommit(): void {
+    if (this.#commit === null || this.#commit.isSent || !this.#stream.isWritable) return;
+    for (const queue of this.#busy) if (!queue.isAllSent) return;
+    const correlationId = this.#nextCorrelationId;
+    this.#nextCorrelationId = (correlationId + 1) % CORRELATION_IDS;
+    this.#stream.sendCommit(this.#commit.send(correlationId, this.#written));
   }
 
   /** Nothing to send now: comes back when the linger or back-off is over. Otherwise an answer brings it back. */
@@ -186,6 +229,7 @@ export class BatchSender {
   }
 
   #lost(): void {
+    this.#commit?.broken();
     this.#onStream.clear();
     this.#inFlightBytes = 0;
     for (const queue of this.#busy) {
@@ -196,11 +240,14 @@ export class BatchSender {
 
   #acknowledged(acks: readonly PublishAck[]): void {
     for (const ack of acks) {
+      if (ack.correlationId === this.#commit?.correlationId) this.#commit.answered(ack);
       const entry = this.#takeOffStream(ack.correlationId);
       if (entry === undefined) continue; // given up in the meantime
       const { queue, batch } = entry;
       const error = ack.error === undefined ? null : fromWireError(ack.error);
       const outcome = queue.answered(batch, error);
+      // What is sent again, or not stored at all, is not committed behind: that would be refused.
+      if (error !== null && this.#commit?.isSent === false) this.#commit.broken();
       if (outcome === 'settle') this.#settle(queue, batch, error, Number(ack.baseOffset));
       else this.#runtime.logger.warn({ ...describe(queue), code: error?.code }, 'batch refused; sending it again');
       if (error?.code === 'UNKNOWN_TOPIC_OR_PARTITION') this.#options.unknownTopic(queue.options.topic);

@@ -48,6 +48,11 @@ export class EventIntake {
     return this.#pending.isFull;
   }
 
+  /** Whether an event waits for its value, or behind one that does. */
+  get isWaiting(): boolean {
+    return this.#pending.isWaiting;
+  }
+
   /** Whether the event can go without waiting for a value, its own or an earlier one's. */
   isFree(event: EncodedEvent): event is EncodedEvent & { readonly value: Uint8Array | null } {
     return !isPromise(event.value) && !this.#pending.hasLine(event.topic);

@@ -93,6 +93,22 @@ export class PartitionQueue {
     return this.#epoch;
   }
 
+  /** Whether everything that was taken is on the stream and not refused: a commit may go behind it. */
+  get isAllSent(): boolean {
+    if (this.#open !== null || this.#closed.length > 0 || this.#mode !== 'sending' || this.#newEpochDue) return false;
+    return this.#inFlight.every(({ state }) => state === 'sent');
+  }
+
+  /** Whether the transaction is the one that was last written in here. */
+  isOf(transaction: { readonly producerId: bigint; readonly producerEpoch: number }): boolean {
+    return this.#producerId === Number(transaction.producerId) && this.#epoch === transaction.producerEpoch;
+  }
+
+  /** After the last record that was built in the epoch. */
+  get nextSequence(): number {
+    return this.#nextSequence;
+  }
+
   /** Every unsettled batch, in order. */
   batches(): OutgoingBatch[] {
     const all = [...this.#inFlight, ...this.#closed];

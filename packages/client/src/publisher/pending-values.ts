@@ -49,6 +49,11 @@ export class PendingValues {
     return this.#size >= MAX_PENDING_VALUES;
   }
 
+  /** Whether anything waits. */
+  get isWaiting(): boolean {
+    return this.#lines.size > 0;
+  }
+
   /** Whether an event for `topic` has to line up. */
   hasLine(topic: string): boolean {
     return this.#lines.size > 0 && this.#lines.has(topic);

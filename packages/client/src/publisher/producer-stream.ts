@@ -7,9 +7,10 @@
 import type { TimerHandle } from '@naru/base';
 import { assert, delay, toSafeInteger } from '@naru/base';
 import { create } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { NaruError } from '@naru/protocol';
 import { PublishStreamRequestSchema } from '@naru/protocol/proto';
-import type { ProducerOpened, PublishAck } from '@naru/protocol/proto';
+import type { CommitTransactionSchema, ProducerOpened, PublishAck } from '@naru/protocol/proto';
 import type { BackoffPolicy } from '../backoff.ts';
 import { backoffMs } from '../backoff.ts';
 import type { Runtime } from '../runtime.ts';
@@ -88,6 +89,12 @@ export class ProducerStream {
     assert(this.#isOpen && this.#stream !== null, 'batches are sent on an open stream');
     const value = { $typeName: 'naru.v1.PublishBatch', correlationId, topicId, partition, records } as const;
     this.#stream.send({ $typeName: 'naru.v1.PublishStreamRequest', message: { case: 'batch', value } });
+  }
+
+  /** Behind the batches that were sent before. */
+  sendCommit(commit: MessageInitShape<typeof CommitTransactionSchema>): void {
+    assert(this.#isOpen && this.#stream !== null, 'a commit is sent on an open stream');
+    this.#stream.send(create(PublishStreamRequestSchema, { message: { case: 'commit', value: commit } }));
   }
 
   /** Breaks the connection off, as when the broker no longer answers; it is opened again when needed. */

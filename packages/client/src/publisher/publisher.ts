@@ -26,6 +26,7 @@ import type { Settler } from './outgoing-batch.ts';
 import { PartitionQueue } from './partition-queue.ts';
 import type { TransactionIdentity } from './partition-queue.ts';
 import type { DeliveryListener } from './publish-result.ts';
+import type { OpenTransaction, StreamCommitAnswer } from './stream-commit.ts';
 import { RouteTable } from './route-table.ts';
 import type { DescribeTopic } from './route-table.ts';
 import type { PendingRecord, TopicRoute } from './topic-route.ts';
@@ -85,6 +86,11 @@ export class Publisher {
       settled: (queue, batch, error, baseOffset) => this.#settled(queue, batch, error, baseOffset),
       unknownTopic: (topic) => this.#routes.forget(topic),
     });
+  }
+
+  /** Bytes of the largest batch that the broker takes, as far as it has said. */
+  get maxBatchBytes(): number {
+    return this.#sender.maxBatchBytes;
   }
 
   onDelivery(listener: DeliveryListener): () => void {
@@ -170,15 +176,32 @@ export class Publisher {
       });
     }
     await Promise.all(this.#routes.all().map((route) => route.whenDrained()));
-    const settled: Promise<void>[] = [];
+    await Promise.all(this.#sendAll().map((batch) => batch.whenSettled()));
+  }
+
+  /**
+   * Commits the transaction of everything taken so far, without waiting for acknowledgements: see BatchSender.commit. Null where that
+   * saves nothing, or something waits for memory or for its topic: then {@link flush}, and commit by a call.
+   */
+  commitBehind(transaction: OpenTransaction): Promise<StreamCommitAnswer> | null {
+    const [blocked] = this.#memory.waiters();
+    const isWaiting = blocked !== undefined || this.#routes.all().some((route) => route.waiting.length > 0);
+    if (isWaiting || this.#sender.isIdle) return null;
+    this.#sendAll();
+    return this.#sender.commit(transaction);
+  }
+
+  /** @returns every batch that is not settled; none of them lingers */
+  #sendAll(): OutgoingBatch[] {
+    const open: OutgoingBatch[] = [];
     for (const queue of this.#sender.busy()) {
       for (const batch of queue.batches()) {
         batch.urgent = true;
-        settled.push(batch.whenSettled());
+        open.push(batch);
       }
       this.#sender.offer(queue);
     }
-    await Promise.all(settled);
+    return open;
   }
 
   /** Settles whatever is not settled with `error`, and goes on taking records. Some of it may be stored, or may yet be. */

@@ -43,6 +43,10 @@ export interface HandlerPublishing {
   encode(name: string, value: unknown, options: EnqueueOptions): EncodedEvent;
   /** Rejects when there is no such topic, or that cannot be found out. Undefined: there is one, as far as is known. */
   checkTopic(topic: string): Promise<void> | undefined;
+  /** It turned out not to be there. */
+  forgetTopic(topic: string): void;
+  /** Of the largest event that the broker takes, as far as is known. */
+  maxEventBytes(): number;
   /** Resolves when it is stored. */
   publish(name: string, value: unknown, options: EnqueueOptions): Promise<unknown>;
 }
@@ -122,12 +126,17 @@ export class CallOutputs {
     const key = ownBytes(encoding.key, options.key);
     const bytes = isPromise(encoding.value) ? await encoding.value : ownBytes(encoding.value, value);
     if (this.#isDropped) throw new NaruError('ABORTED', 'the handler has failed');
-    this.#grow(recordSizeUpperBound(key, bytes, headers));
+    this.#grow(encoding.topic, recordSizeUpperBound(key, bytes, headers));
     this.#slots[at] = { ...encoding, key, headers, value: bytes };
     await publishing.checkTopic(encoding.topic);
   }
 
-  #grow(sizeBytes: number): void {
+  #grow(topic: string, sizeBytes: number): void {
+    const maxEventBytes = this.#options.publishing.maxEventBytes();
+    if (sizeBytes > maxEventBytes) {
+      const message = `event for ${topic} has ${sizeBytes} bytes; the broker takes at most ${maxEventBytes}`;
+      throw new NaruError('RECORD_TOO_LARGE', message);
+    }
     if (this.#sizeBytes + sizeBytes > MAX_CALL_OUTPUT_BYTES) {
       const message = `a handler may publish ${MAX_CALL_OUTPUT_BYTES} bytes for the events that it handles at a time`;
       throw new NaruError('BUFFER_FULL', message);

@@ -124,14 +124,16 @@ export class CommitExchange {
       this.#stalls = 0;
       this.#options.stalled(partition, null);
     }
+    for (const { accepted } of entries) accepted?.();
     if (tracker !== partition.tracker || partition.state === 'gone') return;
     partition.committedVersion = wasUnchanged ? tracker.version : Math.max(partition.committedVersion, version);
-    for (const { accepted } of entries) accepted?.();
     if (entries.length > 0) this.#options.concluded(partition, entries);
   }
 
   #refused({ partition }: SentCommit, wire: PartitionError['error']): void {
-    partition.outcomes.refused();
+    for (const { taken } of partition.outcomes.refused(partition.tracker)) {
+      if (taken !== null) partition.letGo(taken.batch);
+    }
     if (wire === undefined) return;
     const error = fromWireError(wire);
     if (!isNaruError(error, 'HELD_LIMIT_REACHED', 'INCONSISTENT_GROUP_PROTOCOL')) return;

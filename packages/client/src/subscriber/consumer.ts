@@ -2,7 +2,7 @@
 import type { NaruError } from '@naru/protocol';
 import type { AssignedPartition } from './assigned-partition.ts';
 import type { TopicPartition } from './event.ts';
-import type { Concluded } from './outcome-book.ts';
+import type { Concluded, FinishedOutputs } from './outcome-book.ts';
 
 export interface Consumer {
   /** There may be something to take. */
@@ -15,6 +15,12 @@ export interface Consumer {
   idSettled(id: string): void;
   /** These were to be held and need not be: they are to be handled now. */
   takenBack(entries: readonly Concluded[]): void;
+  /**
+   * What a call has published can never be stored. Its events are not in a commit now.
+   *
+   * @returns false when it can go on no more
+   */
+  outputsRefused(partition: AssignedPartition, outputs: FinishedOutputs, error: NaruError): boolean;
   /** The broker will not keep failed events of the partition for now; null when it does again. */
   stalled(partition: AssignedPartition, error: NaruError | null): void;
   /** Everything is over. */

@@ -143,6 +143,7 @@ export class Consumption {
       partitions: () => this.#partitions.values(),
       concluded: (partition, entries) => options.consumer.concluded(partition, entries),
       stalled: (partition, error) => options.consumer.stalled(partition, error),
+      outputsRefused: (...refused) => options.consumer.outputsRefused(...refused),
     });
     this.settlements = new Settlements({
       ...shared,

@@ -166,6 +166,11 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
 
   idSettled(): void {}
 
+  /** Not a poller's: what it publishes is its user's. */
+  outputsRefused(): boolean {
+    return false;
+  }
+
   takenBack(entries: readonly Concluded[]): void {
     for (const { taken } of entries) {
       const partition = taken === null ? undefined : this.#partitionOf.get(taken.tracker);

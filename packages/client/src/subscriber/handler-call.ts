@@ -156,7 +156,7 @@ export class HandlerCall implements HandlerContext {
 
 /** What follows from a call; null when all went well. */
 export function failureOf(
-  result: CallResult,
+  result: Pick<CallResult, 'thrown'> & Partial<Pick<CallResult, 'retryInMs' | 'rejectedFor'>>,
   attempt: number,
   { retry }: Pick<SubscriberSettings, 'retry'>,
   random: Random,

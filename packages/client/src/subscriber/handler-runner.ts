@@ -20,7 +20,7 @@ import { HandlerFailedError } from './handler-error.ts';
 import { LaneScheduler } from './lane-scheduler.ts';
 import type { WorkOutcome } from './lane-scheduler.ts';
 import { MAX_BUFFERED_OUTPUT_BYTES, OrderedWork } from './ordered-work.ts';
-import type { Concluded } from './outcome-book.ts';
+import type { Concluded, FinishedOutputs } from './outcome-book.ts';
 import { ParallelWork } from './parallel-work.ts';
 import type { Registration, Registrations } from './registrations.ts';
 import type { Task } from './task.ts';
@@ -143,8 +143,29 @@ export class HandlerRunner implements Consumer {
   }
 
   stalled(partition: AssignedPartition, error: NaruError | null): void {
-    if (isNaruError(error, 'INCONSISTENT_GROUP_PROTOCOL')) this.#ordered?.cannotHold(partition);
-    else this.#options.stalled(partition, error);
+    if (!isNaruError(error, 'INCONSISTENT_GROUP_PROTOCOL')) this.#options.stalled(partition, error);
+    else if (this.#ordered?.cannotHold(partition) === false) this.failed(error);
+  }
+
+  outputsRefused(partition: AssignedPartition, outputs: FinishedOutputs, error: NaruError): boolean {
+    const call = this.#ordered?.callOf(outputs);
+    if (call === undefined) return false;
+    const { settings, runtime, publishing } = this.#options;
+    if (error.code === 'UNKNOWN_TOPIC_OR_PARTITION') {
+      for (const { topic } of outputs.events) publishing.forgetTopic(topic);
+    }
+    const { place, attempt, registration } = call;
+    const policy = registration?.retry === undefined ? settings : { retry: registration.retry };
+    const failure = failureOf({ thrown: { error } }, attempt, policy, runtime.random);
+    if (failure === null) return false;
+    const { reason, message, delayMs } = failure;
+    if (reason !== null && !settings.deadLetter.use) {
+      this.failed(new HandlerFailedError(place, attempt, error));
+      return false;
+    }
+    const fields = { requestId: place.requestId, topic: place.topic, partition: place.partition };
+    runtime.logger.warn({ ...fields, attempt, delayMs, error: message }, 'what a handler published cannot be stored');
+    return this.#ordered?.outputsRefused(partition, outputs, failure) === true;
   }
 
   failed(error: Error): void {
@@ -242,7 +263,8 @@ export class HandlerRunner implements Consumer {
       if (source.buffersOutputs) {
         // Not before it is committed: a crash between would leave an event out whose outputs nobody has.
         const accepted = (): void => void this.#claims?.complete(claimed);
-        return source.succeeded(task, { note, durationMs, outputs, accepted });
+        const undone = (): void => void this.#claims?.release(claimed);
+        return source.succeeded(task, { note, durationMs, outputs, accepted, undone });
       }
       await this.#claims?.complete(claimed);
       return source.succeeded(task, { note, durationMs, outputs });

@@ -24,6 +24,11 @@ export class KnownTopics {
     return asked;
   }
 
+  /** It turned out not to be there. */
+  forget(topic: string): void {
+    this.#known.delete(topic);
+  }
+
   async #ask(topic: string): Promise<void> {
     try {
       await this.#describe(topic, new AbortController().signal);

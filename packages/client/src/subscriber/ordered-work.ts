@@ -23,7 +23,9 @@ import { NO_BATCH } from './open-batches.ts';
 import { makeOrderedTask } from './ordered-task.ts';
 import type { OrderedTask } from './ordered-task.ts';
 import { MAX_OUTCOMES } from './outcome-book.ts';
-import type { Concluded, OutcomeFields } from './outcome-book.ts';
+import type { Concluded, FinishedOutputs, OutcomeFields } from './outcome-book.ts';
+import { RefusedOutputs } from './refused-outputs.ts';
+import type { FinishedCall } from './refused-outputs.ts';
 import type { Registrations } from './registrations.ts';
 import type { Success, Task, TaskSource } from './task.ts';
 
@@ -63,6 +65,7 @@ export class OrderedWork implements TaskSource {
   readonly #held = new WeakMap<Concluded, OrderedTask>();
   /** Partitions of which the broker will not hold events, since their group has Kafka members. */
   readonly #unheld = new WeakSet<AssignedPartition>();
+  readonly #refusedOutputs = new RefusedOutputs();
   /** Grows with each task that is concluded. */
   #order = 0;
   #lastTask: OrderedTask | null = null;
@@ -148,7 +151,12 @@ export class OrderedWork implements TaskSource {
   succeeded(task: OrderedTask, success: Success): WorkOutcome {
     // A handler that was still at work when its partition was given up within the drain time counts all the same.
     if (task.isCommitted || this.#isLost(task)) return undefined;
+    if (this.#isOvertaken(task)) {
+      success.undone?.();
+      return this.#holdAgain(task);
+    }
     const { note, durationMs } = success;
+    if (this.buffersOutputs && success.outputs !== null) this.#refusedOutputs.finished(success.outputs, task);
     const isPlain = note === '' && task.attempt <= 1 && task.idempotencyIds.length === 0;
     const fields = { attempts: task.attempt, durationMs: BigInt(durationMs), note };
     for (const [i, taken] of task.taken.entries()) {
@@ -184,6 +192,7 @@ export class OrderedWork implements TaskSource {
       firstFailureMs: BigInt(task.firstFailureMs),
       lastFailureMs: BigInt(nowMs),
     };
+    if (failure.reason !== null && this.#isOvertaken(task)) return this.#holdAgain(task);
     if (failure.reason !== null) return this.#failedForGood(task, fields);
     const again = { ...fields, nextAttemptMs: BigInt(nowMs + Math.round(failure.delayMs)) };
     task.lastFailure = again;
@@ -200,7 +209,16 @@ export class OrderedWork implements TaskSource {
 
   /** Waits here, or at the broker with what is behind it. */
   #again(task: OrderedTask, delayMs: number): WorkOutcome {
-    if (this.#staysHere(task, delayMs)) return delayMs;
+    return this.#staysHere(task, delayMs) ? delayMs : this.#holdLane(task);
+  }
+
+  /** To be handled again, when what was to come before it is over. */
+  #holdAgain(task: OrderedTask): WorkOutcome {
+    task.attempt = Math.max(0, task.attempt - 1);
+    return this.#holdLane(task);
+  }
+
+  #holdLane(task: OrderedTask): WorkOutcome {
     this.#hold(task);
     if (task.lane !== null) {
       for (const next of this.#scheduler.takeWaiting(task.lane)) this.#hold(next as OrderedTask);
@@ -233,11 +251,47 @@ export class OrderedWork implements TaskSource {
     }
   }
 
-  /** The broker will not keep events of this partition at all: they wait here. */
-  cannotHold(partition: AssignedPartition): void {
+  /**
+   * The broker will not keep events of this partition at all: they wait here.
+   *
+   * @returns false when some of them are not here any more
+   */
+  cannotHold(partition: AssignedPartition): boolean {
     this.#unheld.add(partition);
     partition.outcomes.isStalled = false;
     this.takenBack(partition.outcomes.takeBackHeld());
+    return ![...partition.outcomes.waiting()].some(({ isForgotten }) => isForgotten);
+  }
+
+  callOf(outputs: FinishedOutputs): FinishedCall | undefined {
+    return this.#refusedOutputs.find(outputs);
+  }
+
+  /**
+   * What a call has published can never be stored: its events have failed.
+   *
+   * @returns false when the broker cannot keep them for another attempt
+   */
+  outputsRefused(partition: AssignedPartition, outputs: FinishedOutputs, failure: Failure): boolean {
+    if (this.#unheld.has(partition)) return false;
+    const nowMs = Math.floor(this.#options.runtime.clock.nowMs());
+    const undone = this.#refusedOutputs.undo(partition.outcomes, outputs, failure, nowMs, () => ++this.#order);
+    for (const entry of undone) {
+      entry.undone?.();
+      // What is behind a dead letter that is none yet.
+      const task = this.#held.get(entry);
+      if (task?.lane == null) continue;
+      this.#holdKey(task.lane, entry.keyId);
+      this.#scheduler.resume(task.lane);
+    }
+    const { keys } = partition.outcomes;
+    this.#handOver(
+      (task) =>
+        task.partition === partition &&
+        task.events.some(({ keyBytes }) => keys.isBlocked(recordKeyId({ key: keyBytes }))),
+    );
+    this.#options.outcomes();
+    return undone.length > 0;
   }
 
   // Taking
@@ -306,8 +360,8 @@ export class OrderedWork implements TaskSource {
   #finishWithOutputs(task: OrderedTask, i: number, fields: OutcomeFields, isPlain: boolean, success: Success): void {
     const taken = task.taken[i] ?? null;
     const outputs = success.outputs ?? undefined;
-    const accepted = i === 0 ? success.accepted : undefined;
-    const more = { isPlain: isPlain && taken !== null, outputs, accepted };
+    const { accepted, undone } = i === 0 ? success : {};
+    const more = { isPlain: isPlain && taken !== null, outputs, accepted, undone };
     this.#conclude(task, i, OutcomeKind.PROCESSED, fields, more);
     // Until then its memory need not be kept.
     if (taken !== null) task.partition.letGo(taken.batch);
@@ -376,7 +430,7 @@ export class OrderedWork implements TaskSource {
     index: number,
     kind: OutcomeKind,
     fields: OutcomeFields,
-    more: Pick<Concluded, 'isPlain' | 'outputs' | 'accepted'> = {},
+    more: Pick<Concluded, 'isPlain' | 'outputs' | 'accepted' | 'undone'> = {},
   ): Concluded {
     const { partition } = task;
     const event = task.events[index] as NaruEvent;
@@ -403,6 +457,11 @@ export class OrderedWork implements TaskSource {
   #isBlocked(partition: AssignedPartition, { key }: StreamedRecord): boolean {
     const { keys } = partition.outcomes;
     return key !== null && !keys.isEmpty && keys.isBlocked(recordKeyId({ key }));
+  }
+
+  /** Whether what comes before it is to be handled again, by what {@link outputsRefused} says. */
+  #isOvertaken({ partition, taken }: OrderedTask): boolean {
+    return this.buffersOutputs && taken.some((one) => one !== null && this.#isBlocked(partition, one.record));
   }
 
   /** Whether the result counts no longer; then it is let go. */

@@ -39,6 +39,10 @@ export interface Concluded {
   readonly fields: OutcomeFields;
   /** Called when it is durable. */
   readonly accepted?: (() => void) | undefined;
+  /** Called when it turns out not to be what became of the event. */
+  readonly undone?: (() => void) | undefined;
+  /** The event is not in memory any more, so that it cannot be handled here before the broker has given it back. */
+  readonly isForgotten?: boolean | undefined;
   /** Nothing is said of it but that its offset is finished. */
   readonly isPlain?: boolean | undefined;
   /**
@@ -184,9 +188,11 @@ export class OutcomeBook {
       const isBeyond = (entry: Concluded): boolean => isPending(entry, tracker) && entry.offset >= end;
       const calls = new Set(sending.filter(isBeyond).map(({ outputs }) => outputs));
       const fitting = sending.filter((entry) => !isBeyond(entry) && (!entry.outputs || !calls.has(entry.outputs)));
-      const isCallSplit = fitting.some((entry) => entry.outputs !== undefined) && fitting.length < sending.length;
-      if (!isCallSplit) return { shown, sending: fitting };
-      sending = fitting;
+      // What is within is said as finished here: it must not go without the rest of its call, nor without its outputs.
+      const split = sending.find((entry) => entry.outputs && calls.has(entry.outputs) && !isBeyond(entry));
+      if (split === undefined) return { shown, sending: fitting };
+      // Nor may anything of its keys go before it.
+      sending = fitting.filter(({ order = 0 }) => order < (split.order ?? 0));
     }
   }
 
@@ -201,27 +207,56 @@ export class OutcomeBook {
     return accepted;
   }
 
-  refused(): void {
+  /** @returns what was read before a seek that came meanwhile, and is forgotten: it may be read again */
+  refused(tracker: WatermarkTracker): readonly Concluded[] {
+    const dropped: Concluded[] = [];
     for (const entry of this.#sent) {
       if (entry.kind === OutcomeKind.HELD) this.keys.refused(entry.keyId);
       if (entry.taken === null) this.keys.received(entry.keyId);
+      const isStale = entry.taken !== null && entry.taken.tracker !== tracker;
       // It was given again meanwhile, and has a newer outcome.
-      if (!this.#unsent.has(entry.offset)) this.#unsent.set(entry.offset, entry);
-      else if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
+      const isReplaced = this.#unsent.has(entry.offset);
+      if (isStale) dropped.push(entry);
+      if (!isStale && !isReplaced) this.#unsent.set(entry.offset, entry);
+      else this.#letGo(entry);
     }
     this.#sent = [];
+    return dropped;
   }
 
   /** The held events among what is not sent, in order, which are not concluded any more; of one key, or of all. */
   takeBackHeld(keyId?: string): Concluded[] {
-    const taken = [...this.#unsent.values()].filter(
+    const held = [...this.#unsent.values()].filter(
       (entry) => entry.kind === OutcomeKind.HELD && (keyId === undefined || entry.keyId === keyId),
     );
+    // Nothing of a key before what only the broker can give back.
+    const stays = new Set(held.filter(({ isForgotten }) => isForgotten).map((entry) => entry.keyId));
+    const taken = held.filter((entry) => entry.isForgotten !== true && !stays.has(entry.keyId));
     for (const entry of taken) {
       this.#unsent.delete(entry.offset);
       this.keys.takeBack(entry.keyId);
     }
     return taken.sort(byOffset);
+  }
+
+  /**
+   * Takes out the events of a call, and what was concluded after it of the same keys, whole calls at a time; but for what is held or was
+   * left out. In order.
+   */
+  takeOutFrom(outputs: FinishedOutputs): readonly Concluded[] {
+    const entries = [...this.#unsent.values()]
+      .filter(({ kind }) => kind === OutcomeKind.PROCESSED || kind === OutcomeKind.DEAD_LETTERED)
+      .sort((a, b) => (a.order ?? 0) - (b.order ?? 0) || a.offset - b.offset);
+    const keys = new Set<string>();
+    const orders = new Set<number | undefined>();
+    for (const { order, keyId, outputs: of } of entries) {
+      if (of !== outputs && !keys.has(keyId)) continue;
+      orders.add(order);
+      for (const entry of entries) if (entry.order === order && entry.keyId !== '') keys.add(entry.keyId);
+    }
+    const taken = entries.filter(({ order }) => orders.has(order));
+    for (const entry of taken) this.#forget(entry);
+    return taken;
   }
 
   /** Forgets what was read before a seek. */
@@ -239,6 +274,11 @@ export class OutcomeBook {
 
   #forget(entry: Concluded): void {
     this.#unsent.delete(entry.offset);
+    this.#letGo(entry);
+  }
+
+  /** Of one that is not sent and not to be. */
+  #letGo(entry: Concluded): void {
     this.#outputBytes -= outputBytesOf(entry);
     if (entry.kind === OutcomeKind.HELD) this.keys.takeBack(entry.keyId);
   }

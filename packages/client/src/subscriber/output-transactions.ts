@@ -6,7 +6,8 @@
  * - aborted, or not known to be committed until the transaction itself was asked: the same again in another one, since the outputs are
  *   still in the partitions' books; nothing is handled again;
  * - refused for a partition: the others again without it. If it is lost, its book goes with it; another member handles its events;
- * - refused for good, or fenced: the subscriber fails.
+ * - an output can never be stored: smaller transactions, until it is known whose it is, whose events have failed then;
+ * - refused for good, fenced by somebody else, or its outcome cannot be found out: the subscriber fails.
  *
  * One transaction at a time, by its caller. Limits: {@link MAX_TRANSACTION_EVENTS}, {@link MAX_TRANSACTION_BYTES}, each exceeded at most
  * by what one call of a handler published.
@@ -53,6 +54,15 @@ const AGAIN_IN_ANOTHER = [
   'DUPLICATE_SEQUENCE_NUMBER',
 ] as const;
 
+/** Something is wrong with what is published, and stays so. */
+const UNSTORABLE = [
+  'RECORD_TOO_LARGE',
+  'INVALID_RECORD',
+  'CORRUPT_MESSAGE',
+  'UNKNOWN_TOPIC_OR_PARTITION',
+  'INVALID_TOPIC',
+] as const;
+
 /** As TransactionalProducer. */
 export interface OutputProducer {
   readonly ref: TransactionRefFields;
@@ -83,6 +93,8 @@ export interface OutputTransactionsOptions {
   readonly runtime: Runtime;
   readonly producers: OutputProducers;
   readonly ask: AskOutcome;
+  /** See Consumer. */
+  outputsRefused(partition: AssignedPartition, outputs: FinishedOutputs, error: NaruError): boolean;
   /** It can go on no more. Called once. */
   failed(error: Error): void;
 }
@@ -90,8 +102,15 @@ export interface OutputTransactionsOptions {
 /** What became of one attempt. */
 type Attempt =
   | { readonly kind: 'committed' }
-  /** `sent`: whether the commit was on its way, so that the transaction may have been committed. */
-  | { readonly kind: 'failed'; readonly error: Error; readonly refused: readonly PartitionError[]; sent: boolean };
+  | {
+      readonly kind: 'failed';
+      readonly error: Error;
+      readonly refused: readonly PartitionError[];
+      /** Whether the commit was on its way, so that the transaction may have been committed. */
+      readonly sent: boolean;
+      /** Whether all of the outputs are stored. */
+      readonly isPublished: boolean;
+    };
 
 export class OutputTransactions {
   readonly #options: OutputTransactionsOptions;
@@ -122,16 +141,17 @@ export class OutputTransactions {
       const sent = this.#prepare(open);
       if (sent.length === 0) break;
       const count = sent.reduce((sum, { partition }) => sum + partition.outcomes.sent().length, 0);
+      const refusals = refused.size;
       const error = await this.#commitOnce(sent, refused);
       if (error === null) {
         failures = 0;
         this.#maxEvents = Math.min(MAX_TRANSACTION_EVENTS, this.#maxEvents * 2);
         left -= count;
         if (left <= 0) break;
-      } else if (error.code === 'TRANSACTION_TOO_LARGE') {
-        // Down to 1, with which it is final: events of one call may be more, and are not split.
+      } else if (error === 'smaller') {
+        // Down to 1, with which it is known what is wrong: events of one call may be more, and are not split.
         this.#maxEvents = Math.max(1, Math.min(this.#maxEvents, count) >> 1);
-      } else if (refused.size === 0 || error.retriable) await this.#pause(++failures);
+      } else if (refused.size === refusals || error.retriable) await this.#pause(++failures);
     }
     for (const error of refused.values()) throw error;
   }
@@ -165,23 +185,52 @@ export class OutputTransactions {
     return Number.POSITIVE_INFINITY;
   }
 
-  /** @returns null when it is durable, else why it has to be tried again; throws when there is no use in that */
-  async #commitOnce(sent: readonly SentCommit[], refused: Map<AssignedPartition, Error>): Promise<NaruError | null> {
+  /**
+   * @returns null when it is durable, else why it has to be tried again, or that less of it should be; throws when there is no use
+   *   in that
+   */
+  async #commitOnce(
+    sent: readonly SentCommit[],
+    refused: Map<AssignedPartition, Error>,
+  ): Promise<NaruError | 'smaller' | null> {
     const outputs = outputsOf(sent);
     if (outputs.length === 0) {
       // Nothing that could be there without the offsets, or the other way round.
       await this.#exchange.exchange(sent);
       return null;
     }
-    let attempt: Attempt;
+    let producer: OutputProducer;
     try {
-      attempt = await this.#attempt(sent, outputs);
+      producer = await this.#options.producers.acquire(this.#closing.signal);
     } catch (error) {
       this.#exchange.refused(sent);
       return this.#check(error, (known) => known.retriable || known.code === 'DELIVERY_TIMEOUT');
     }
+    let attempt: Attempt;
+    try {
+      attempt = await this.#attempt(producer, sent, outputs);
+    } catch (error) {
+      // It may be committed: nothing of it is ever sent again.
+      this.#exchange.refused(sent);
+      return this.#check(error, () => false);
+    } finally {
+      this.#options.producers.release(producer);
+    }
     if (attempt.kind === 'committed') return null;
+    const [first] = outputs;
+    const isAlone = outputs.length === 1 && first !== undefined;
+    const partition = sent.find((one) =>
+      one.partition.outcomes.sent().some((entry) => entry.outputs === first),
+    )?.partition;
     this.#exchange.refused(sent, attempt.refused);
+    const unstorable = this.#unstorable(attempt);
+    if (unstorable !== null) {
+      if (!isAlone) return 'smaller';
+      // Lost meanwhile, it is another member's.
+      if (partition === undefined || partition.state === 'gone') return unstorable;
+      const isFailed = this.#options.outputsRefused(partition, first, unstorable);
+      return this.#check(unstorable, () => isFailed);
+    }
     for (const { partition: ref, error } of attempt.refused) {
       const partition = sent.find((one) => ref !== undefined && one.partition.key === refKey(ref))?.partition;
       // With less of it, it may be taken.
@@ -199,8 +248,7 @@ export class OutputTransactions {
   #check(reason: unknown, mayPass: (error: NaruError) => boolean): NaruError {
     const error = toError(reason);
     if (this.#closing.signal.aborted) throw closedError();
-    const isTooLarge = isNaruError(error, 'TRANSACTION_TOO_LARGE') && this.#maxEvents > 1;
-    if (error instanceof NaruError && (isTooLarge || mayPass(error))) {
+    if (error instanceof NaruError && mayPass(error)) {
       this.#options.runtime.logger.warn({ error: error.message }, 'transaction aborted; making another one');
       return error;
     }
@@ -209,18 +257,23 @@ export class OutputTransactions {
     throw error;
   }
 
-  async #attempt(sent: readonly SentCommit[], outputs: readonly FinishedOutputs[]): Promise<Attempt> {
-    const { producers } = this.#options;
-    const producer = await producers.acquire(this.#closing.signal);
-    try {
-      const attempt = await this.#transact(producer, sent, outputs);
-      if (attempt.kind === 'committed') return attempt;
-      if ((await this.#outcome(producer, attempt)) === 'aborted') return attempt;
-      this.#exchange.answered(sent, []);
-      return { kind: 'committed' };
-    } finally {
-      producers.release(producer);
-    }
+  /** What the attempt has shown that can never be committed, if it has. */
+  #unstorable({ error, refused, isPublished }: Extract<Attempt, { kind: 'failed' }>): NaruError | null {
+    if (isNaruError(error, 'TRANSACTION_TOO_LARGE') && refused.length === 0) return error;
+    return !isPublished && isNaruError(error, ...UNSTORABLE) ? error : null;
+  }
+
+  /** @throws NaruError when it is not known how it has ended */
+  async #attempt(
+    producer: OutputProducer,
+    sent: readonly SentCommit[],
+    outputs: readonly FinishedOutputs[],
+  ): Promise<Attempt> {
+    const attempt = await this.#transact(producer, sent, outputs);
+    if (attempt.kind === 'committed') return attempt;
+    if ((await this.#outcome(producer, attempt)) === 'aborted') return attempt;
+    this.#exchange.answered(sent, []);
+    return { kind: 'committed' };
   }
 
   async #transact(
@@ -229,6 +282,7 @@ export class OutputTransactions {
     outputs: readonly FinishedOutputs[],
   ): Promise<Attempt> {
     let isSent = false;
+    let isPublished = false;
     try {
       for (const { events } of outputs) {
         for (const { topic, key, value, headers, timestampMs, partition } of events) {
@@ -237,6 +291,7 @@ export class OutputTransactions {
         }
       }
       await producer.flush();
+      isPublished = true;
       const gone = sent.find(({ partition }) => partition.state === 'gone')?.partition;
       if (gone !== undefined) throw new NaruError('NOT_ASSIGNED', `${gone.topic}/${gone.partition} was lost`);
       isSent = this.#options.session.isJoined;
@@ -251,9 +306,9 @@ export class OutputTransactions {
         producer.ended(answer.nextTransaction);
         return { kind: 'committed' };
       }
-      return { kind: 'failed', error: refusalOf(answer), refused: answer.errors, sent: false };
+      return { kind: 'failed', error: refusalOf(answer), refused: answer.errors, sent: false, isPublished };
     } catch (error) {
-      return { kind: 'failed', error: toError(error), refused: [], sent: isSent };
+      return { kind: 'failed', error: toError(error), refused: [], sent: isSent, isPublished };
     }
   }
 

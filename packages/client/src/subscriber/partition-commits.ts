@@ -25,6 +25,7 @@ export interface PartitionCommitsOptions extends Omit<CommitExchangeOptions, 'mo
   readonly isAutomatic: boolean;
   /** With what the outputs of handlers are published; undefined where they do not go with commits. */
   readonly producers: OutputTransactionsOptions['producers'] | undefined;
+  readonly outputsRefused: OutputTransactionsOptions['outputsRefused'];
 }
 
 export class PartitionCommits {

@@ -33,6 +33,8 @@ export interface Success {
   readonly outputs: FinishedOutputs | null;
   /** To be called when it is durable. */
   readonly accepted?: (() => void) | undefined;
+  /** To be called when it counts no longer. */
+  readonly undone?: (() => void) | undefined;
 }
 
 /** Where events come from. Every call is about a task of its own. */

@@ -13,10 +13,12 @@ import { decodeRecords, verifyBatch } from '@naru/protocol/batch';
 import { nodeCompressionCodecs } from '@naru/protocol/compression-node';
 import { DescribeTopicResponseSchema, PublishStreamResponseSchema } from '@naru/protocol/proto';
 import type {
+  CommitTransaction,
   DescribeTopicRequest,
   PublishBatch,
   PublishStreamRequest,
   PublishStreamResponse,
+  TransactionRef,
 } from '@naru/protocol/proto';
 import type { PublishStream, SubscribeStream, Transport } from '../transport/transport.ts';
 import { FakeStream } from './fake-stream.ts';
@@ -47,6 +49,8 @@ export type Fault =
 
 type FakePublishStream = FakeStream<PublishStreamRequest, PublishStreamResponse>;
 
+export type NextTransaction = Pick<TransactionRef, 'transactionalId' | 'producerId' | 'producerEpoch'>;
+
 export class FakePublishBroker implements Transport {
   readonly #time: VirtualTime;
   readonly topics = new Map<string, { topicId: TopicId; partitions: FakePartition[] }>();
@@ -61,6 +65,8 @@ export class FakePublishBroker implements Transport {
   /** Virtual milliseconds that a message takes. */
   delayMs: () => number = () => 0;
   #nextProducerId = 100n;
+  /** On which a batch was not answered. */
+  readonly #silent = new WeakSet<FakePublishStream>();
 
   constructor(time: VirtualTime) {
     this.#time = time;
@@ -117,6 +123,11 @@ export class FakePublishBroker implements Transport {
     return Promise.resolve();
   }
 
+  /** @param isLacking whether something that the commit expects is not stored. @returns the next transaction, or what goes wrong */
+  protected commitBehind(_commit: CommitTransaction, _isLacking: boolean): NextTransaction | ErrorCode | 'break' {
+    return 'UNSUPPORTED';
+  }
+
   /** Whether a batch may be stored that is in order. */
   protected admit(_header: BatchHeader): ErrorCode | null {
     return null;
@@ -132,12 +143,35 @@ export class FakePublishBroker implements Transport {
       stream.answer(create(PublishStreamResponseSchema, { message: { case: 'opened', value: opened } }));
     } else if (message.case === 'batch') {
       this.#batch(stream, message.value);
+    } else if (message.case === 'commit') {
+      this.#commit(stream, message.value);
     }
+  }
+
+  #commit(stream: FakePublishStream, message: CommitTransaction): void {
+    const lacking = message.expected.some(({ partition: ref, nextSequence }) => {
+      const topicId = topicIdFromBytes(ref?.topicId ?? new Uint8Array(16));
+      const topic = [...this.topics.values()].find((candidate) => candidate.topicId === topicId);
+      const known = topic?.partitions[ref?.partition ?? 0]?.producers.get(message.transaction?.producerId ?? -1n);
+      const last = known?.epoch === message.transaction?.producerEpoch ? known?.batches.at(-1)?.last : undefined;
+      return (last ?? -1) + 1 !== nextSequence;
+    });
+    const result = this.commitBehind(message, lacking);
+    // Answers come in order: with one before it that never comes, this one does not either.
+    if (result === 'break' || this.#silent.has(stream))
+      return stream.break(new NaruError('NETWORK', 'connection reset'));
+    const { correlationId } = message;
+    const ack =
+      typeof result === 'string'
+        ? { correlationId, error: { code: result, message: `refused: ${result}`, retriable: false } }
+        : { correlationId, nextTransaction: result };
+    stream.answer(create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: [ack] } } }));
   }
 
   #batch(stream: FakePublishStream, batch: PublishBatch): void {
     this.received.push(batch);
     const fault = this.fault(batch);
+    if (fault === 'swallow' || fault === 'silent') this.#silent.add(stream);
     if (fault === 'swallow') return;
     if (fault !== null && fault !== 'silent' && 'refuse' in fault) {
       this.#answer(stream, batch, fault.refuse);

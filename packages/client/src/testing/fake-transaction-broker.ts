@@ -15,9 +15,10 @@ import {
   InitTransactionsResponseSchema,
   TransactionState,
 } from '@naru/protocol/proto';
+import type { CommitTransaction } from '@naru/protocol/proto';
 import type { TransactionRefFields } from '../transaction/commit-target.ts';
 import { FakePublishBroker } from './fake-publish-broker.ts';
-import type { FakePartition } from './fake-publish-broker.ts';
+import type { FakePartition, NextTransaction } from './fake-publish-broker.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
 interface FakeTransaction {
@@ -114,6 +115,25 @@ export class FakeTransactionBroker extends FakePublishBroker {
     await delay(this.#clock, this.delayMs());
     if (fault === 'unanswered') throw new NaruError('NETWORK', 'connection reset');
     return answer as MessageShape<O>;
+  }
+
+  /** {@link callFault} is asked for `commitBehind`. */
+  protected override commitBehind(
+    { transaction }: CommitTransaction,
+    isLacking: boolean,
+  ): NextTransaction | ErrorCode | 'break' {
+    const fault = this.callFault('commitBehind');
+    if (fault === 'lost') return 'break';
+    if (fault !== null && fault !== 'unanswered') return fault.refuse;
+    this.calls.push('commitBehind');
+    if (isLacking) return 'OUT_OF_ORDER_SEQUENCE_NUMBER';
+    const { transactionalId = '', producerId = -1n, producerEpoch = -1 } = transaction ?? {};
+    try {
+      const next = this.#end({ transactionalId, producerId, producerEpoch }, true);
+      return fault === 'unanswered' ? 'break' : { transactionalId, ...next };
+    } catch (error) {
+      return (error as NaruError).code;
+    }
   }
 
   protected override admit(header: BatchHeader): ErrorCode | null {

@@ -26,6 +26,11 @@ export class ProducerPool {
     this.#options = options;
   }
 
+  /** Bytes of the largest batch that the broker takes, as far as it has said. */
+  get maxBatchBytes(): number {
+    return this.#all.reduce((least, { maxBatchBytes }) => Math.min(least, maxBatchBytes), Number.MAX_SAFE_INTEGER);
+  }
+
   /**
    * A producer that is ready for a transaction; {@link release} it. Waits while all are in use, first come first served.
    *

@@ -21,6 +21,9 @@ export type EndAnswer =
   | { readonly kind: 'refused'; readonly error: NaruError; readonly wasAsked: boolean }
   | { readonly kind: 'unanswered'; readonly error: NaruError };
 
+/** Of a transaction from which its producer is fenced; `taken`: somebody else has initialised the id. */
+export type Fate = 'aborted' | 'committed' | 'taken';
+
 type Answer<T> =
   | { readonly kind: 'value'; readonly value: T }
   | { readonly kind: 'refused'; readonly error: NaruError; readonly wasAsked: boolean }
@@ -58,15 +61,16 @@ export class TransactionCalls {
   }
 
   /**
-   * Whether a transaction that the producer is fenced from was aborted by the broker, for its time or by an operator, and nobody has
-   * used the id since. Otherwise somebody else has initialised it.
+   * How a transaction has ended from which its producer is fenced. An id of this process alone is never taken: only time-outs and
+   * operators fence its producer. Another one may be, unless the broker says that nobody has used it since.
    *
+   * @param commit whether one was asked for, and not answered; `behind`: when it was not known yet whether the transaction had begun
    * @throws NaruError when the broker did not answer in time
    */
-  async wasAborted(
-    { transactionalId, producerId, producerEpoch }: TransactionRefFields,
-    limitMs: number,
-  ): Promise<boolean> {
+  async fateOf(ref: TransactionRefFields, commit: 'none' | 'asked' | 'behind', limitMs: number): Promise<Fate> {
+    const { transactionalId, producerId, producerEpoch } = ref;
+    const isOwn = this.#options.settings.publisher.transaction.id === null;
+    if (isOwn && commit === 'none') return 'aborted';
     const { describeTransaction } = TransactionService.method;
     const answer = await this.#repeat(
       'DescribeTransaction',
@@ -75,12 +79,19 @@ export class TransactionCalls {
       limitMs,
       undefined,
     );
-    if (answer.kind === 'refused') return false;
+    if (answer.kind === 'refused') return 'taken';
     if (answer.kind === 'unanswered') throw answer.error;
     const { summary } = answer.value;
-    // Initialised it would be empty. Committed: the one before it was, and an operator has fenced the producer since.
+    // Initialised it would be empty.
     const isLeft = summary?.state === TransactionState.ABORTED || summary?.state === TransactionState.COMMITTED;
-    return isLeft && summary.producerId === producerId && summary.producerEpoch === producerEpoch + 1;
+    if (!isLeft) return 'taken';
+    // Committed: the one before it was, and an operator has fenced the producer since.
+    const isNext = summary.producerId === producerId && summary.producerEpoch === producerEpoch + 1;
+    if (isNext) return 'aborted';
+    if (!isOwn) return 'taken';
+    if (summary.state === TransactionState.ABORTED) return 'aborted';
+    // This one, or the one before it.
+    return commit === 'asked' ? 'committed' : 'taken';
   }
 
   /** What is not answered yet stays so. */

@@ -20,6 +20,22 @@ afterEach(async () => {
   if (unhandled.length > 0) throw new Error(`unhandled rejections: ${unhandled.map(String).join(', ')}`);
 });
 
+const ascending = (a: unknown, b: unknown): number => Number(a) - Number(b);
+
+/** The producer has its identity, and knows the topics. */
+async function warmUp(world: ReturnType<typeof setUp>): Promise<void> {
+  const { error } = await over(
+    world,
+    world.naru.transaction(async (tx) => {
+      await tx.publish('bills', 0);
+      await tx.publish('orders', 0);
+      world.broker.calls.length = 0;
+      tx.abort(new RangeError('warm'));
+    }),
+  );
+  expect(error).toBeInstanceOf(RangeError);
+}
+
 describe('a transaction', () => {
   it('commits everything that its function published, awaited or not, and resolves with what it returned', async () => {
     const world = setUp();
@@ -50,7 +66,7 @@ describe('a transaction', () => {
       );
     }
     expect(broker.committed('bills')).toEqual([1, 2, 3]);
-    expect(broker.calls).toEqual(['initTransactions', 'commit', 'commit', 'commit']);
+    expect(broker.calls).toEqual(['initTransactions', 'commit', 'commitBehind', 'commitBehind']);
     expect(broker.ids.get('shop-0')).toMatchObject({ epoch: 3, status: 'committed' });
   });
 
@@ -197,7 +213,76 @@ describe('what is lost on the way', () => {
     expect(broker.committed('orders')).toEqual([1, 2]);
     expect(broker.streams.length).toBe(2);
     expect(broker.received.length).toBe(4);
-    expect(broker.calls).toEqual(['initTransactions', 'commit']);
+    expect(broker.calls).toEqual(['initTransactions', 'commitBehind']);
+  });
+
+  it('is committed behind its batches without a wait for them, and their publishes resolve first', async () => {
+    const world = setUp();
+    const { broker, naru } = world;
+    const told: string[] = [];
+    await warmUp(world);
+    const running = naru.transaction((tx) => {
+      for (const value of [1, 2, 3]) void tx.publish('orders', value).then(() => told.push(String(value)));
+    });
+    await over(
+      world,
+      running.then(() => told.push('committed')),
+    );
+    expect(told.toSorted()).toEqual(['1', '2', '3', 'committed']);
+    expect(told.at(-1)).toBe('committed');
+    expect(broker.calls).toEqual(['abort', 'commitBehind']);
+    expect(broker.committed('orders').toSorted(ascending)).toEqual([1, 2, 3]);
+  });
+
+  it.each([
+    ['lost', ['abort', 'commitBehind']],
+    ['unanswered', ['commitBehind', 'abort']],
+  ] as const)('is asked about when the commit behind its batches was %s', async (fault, calls) => {
+    const world = setUp();
+    const { broker, naru } = world;
+    await warmUp(world);
+    let isFirst = true;
+    broker.callFault = (name) => {
+      const isFaulty = name === 'commitBehind' && isFirst;
+      if (isFaulty) isFirst = false;
+      return isFaulty ? fault : null;
+    };
+    const runs: number[] = [];
+    const { error } = await over(
+      world,
+      naru.transaction((tx) => {
+        runs.push(runs.length);
+        void tx.publish('orders', runs.length);
+        void tx.publish('bills', runs.length);
+      }),
+    );
+    expect(error).toBeUndefined();
+    // Lost, it was aborted by the question, and run again; else it had been committed.
+    expect(runs.length).toBe(fault === 'lost' ? 2 : 1);
+    expect(broker.committed('orders')).toEqual([runs.length]);
+    expect(broker.calls).toEqual(['abort', ...calls]);
+  });
+
+  it('is committed by a call when a batch before the commit has to be sent again', async () => {
+    const world = setUp();
+    const { broker, naru } = world;
+    await warmUp(world);
+    let isFirst = true;
+    broker.fault = () => {
+      const isFaulty = isFirst;
+      isFirst = false;
+      return isFaulty ? { refuse: 'OVERLOADED' } : null;
+    };
+    const { error } = await over(
+      world,
+      naru.transaction((tx) => {
+        void tx.publish('orders', 1, { partition: 0 });
+        void tx.publish('orders', 2, { partition: 1 });
+      }),
+    );
+    expect(error).toBeUndefined();
+    expect(broker.committed('orders').toSorted(ascending)).toEqual([1, 2]);
+    expect(broker.calls.at(-1)).toBe('commit');
   });
 
   it.each(['lost', 'unanswered'] as const)('is asked for again: the end was %s', async (fault) => {

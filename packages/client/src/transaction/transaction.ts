@@ -109,6 +109,8 @@ export class TransactionRun implements Transaction {
   #isAcknowledging = false;
   #isEnding = false;
   #failure: Failure | null = null;
+  /** While a commit was on its way: counts if that comes to nothing. */
+  #failedMeanwhile: Failure | null = null;
   #target: CommitTarget | null = null;
   #aborting: Promise<TransactionOutcome | Error> | null = null;
 
@@ -162,6 +164,9 @@ export class TransactionRun implements Transaction {
       const ran = await Promise.race([settled(work, this), this.#cancelled.promise]);
       this.#isOver = true;
       const isDone = ran !== 'cancelled' && 'value' in ran;
+      this.#isAcknowledging = isDone;
+      const result = isDone ? await this.#commitBehind(ran.value) : null;
+      if (result !== null) return result;
       if (isDone) await this.#acknowledged();
       if (!isDone || this.#failure !== null) return await this.#giveUp(ran);
       this.#isEnding = true;
@@ -229,6 +234,7 @@ export class TransactionRun implements Transaction {
 
   /** The first failure counts. */
   #fail(failure: Failure): void {
+    if (this.#isEnding) this.#failedMeanwhile ??= failure;
     if (this.#failure !== null || this.#isEnding) return;
     this.#failure = failure;
     if (failure.kind === 'cancelled') this.#cancelled.resolve('cancelled');
@@ -239,7 +245,6 @@ export class TransactionRun implements Transaction {
 
   /** Waits until everything that was published is acknowledged, or something has failed. */
   async #acknowledged(): Promise<void> {
-    this.#isAcknowledging = true;
     try {
       await this.#intake.whenEntered();
       await this.#parts.producer.flush();
@@ -248,6 +253,20 @@ export class TransactionRun implements Transaction {
     } finally {
       this.#isAcknowledging = false;
     }
+  }
+
+  /** Without waiting for what is not acknowledged yet; null where that cannot be, and nothing is lost by having tried. */
+  async #commitBehind<T>(value: T): Promise<RunResult<T> | null> {
+    const { producer } = this.#parts;
+    if (this.#failure !== null || this.#target !== null || !producer.hasBegun) return null;
+    if (this.#intake.isWaiting) return null;
+    this.#isEnding = true;
+    const outcome = await producer.commitBehind();
+    if (outcome === 'committed') return { isCommitted: true, value };
+    if (outcome === 'aborted') return { isCommitted: false, error: this.#abortedThere() };
+    this.#isEnding = false;
+    if (this.#failedMeanwhile !== null) this.#fail(this.#failedMeanwhile);
+    return null;
   }
 
   async #commit<T>(value: T): Promise<RunResult<T>> {
@@ -273,15 +292,17 @@ export class TransactionRun implements Transaction {
     } catch (reason) {
       const error = toError(reason);
       const mayPass = isNaruError(error) && (error.retriable || isNaruError(error, ...BROKEN));
-      if (!mayPass) {
+      // A subscriber that was closed does not wait for the answer.
+      const isUnanswered = mayPass || isNaruError(reason, 'CLOSED');
+      if (!isUnanswered) {
         await this.#abort();
         throw error;
       }
       // Without an answer it may have been committed. An abort finds out, or sees to it that it was not.
       const outcome = await producer.abort(true);
-      return outcome === 'committed'
-        ? { isCommitted: true, value }
-        : { isCommitted: false, error: this.#abortedThere(error) };
+      if (outcome === 'committed') return { isCommitted: true, value };
+      if (!mayPass) throw error;
+      return { isCommitted: false, error: this.#abortedThere(error) };
     }
   }
 

@@ -22,6 +22,7 @@ import type { Settings } from '../settings.ts';
 import type { Transport } from '../transport/transport.ts';
 import type { ProducerIdentity, TransactionRefFields } from './commit-target.ts';
 import { TransactionCalls } from './transaction-calls.ts';
+import type { Fate } from './transaction-calls.ts';
 import { TransactionFencedError } from './transaction-fenced-error.ts';
 
 export type TransactionOutcome = 'committed' | 'aborted';
@@ -45,6 +46,8 @@ export class TransactionalProducer {
   #publisher: Publisher | null = null;
   #isValid = false;
   #hasBegun = false;
+  /** Whether everything is that was published. */
+  #isAcknowledged = false;
   #failure: NaruError | null = null;
   #isClosed = false;
 
@@ -59,6 +62,11 @@ export class TransactionalProducer {
     assert(this.#isValid, 'a producer is made ready before it is used');
     const { producerId, producerEpoch } = this.#identity;
     return { transactionalId: this.transactionalId, producerId: BigInt(producerId), producerEpoch };
+  }
+
+  /** As Publisher. */
+  get maxBatchBytes(): number {
+    return this.#publisher?.maxBatchBytes ?? Number.MAX_SAFE_INTEGER;
   }
 
   /** Whether anything was published since the last end. Where not, there is nothing to end. */
@@ -86,6 +94,7 @@ export class TransactionalProducer {
     assert(this.#isValid && this.#publisher !== null, 'a producer is made ready before it is used');
     if (this.#failure !== null) throw this.#failure;
     this.#hasBegun = true;
+    this.#isAcknowledged = false;
     return this.#publisher.publish(topic, key, value, headers, timestampMs, partition, settler ?? UNHEARD);
   }
 
@@ -93,6 +102,7 @@ export class TransactionalProducer {
   async flush(): Promise<void> {
     if (this.#hasBegun) await this.#publisher?.flush();
     if (this.#failure !== null) throw this.#failure;
+    this.#isAcknowledged = true;
   }
 
   /** The transaction was ended with a subscriber's commit, which gave the next one's identity. */
@@ -135,6 +145,22 @@ export class TransactionalProducer {
   }
 
   /**
+   * Commits what was published without waiting for acknowledgements, which come before the answer.
+   *
+   * @returns null when that cannot be, or was refused: the transaction is open, {@link flush} and {@link commit} then
+   * @throws as {@link abort}, where the outcome had to be found out and was not
+   */
+  async commitBehind(): Promise<TransactionOutcome | null> {
+    const answer = this.#failure === null ? await this.#publisher?.commitBehind(this.ref) : undefined;
+    if (answer == null || answer.kind === 'open') return null;
+    if (answer.kind === 'unknown') return this.#abort(this.#options.settings.publisher.deliveryTimeoutMs, true);
+    // All of it is acknowledged by now; a broker that has left something out will not say it later.
+    this.#publisher?.giveUp(new NaruError('INTERNAL', 'the broker committed an event that it did not acknowledge'));
+    this.ended(answer.next);
+    return 'committed';
+  }
+
+  /**
    * Aborts the transaction, unless it has ended: then tells how. Gives up what is not acknowledged.
    *
    * @param mayBeCommitted a commit was asked for, and not answered: then this is how to find out, and it takes its time
@@ -174,16 +200,18 @@ export class TransactionalProducer {
     // It has ended, and not by an abort.
     if (error.code === 'INVALID_TXN_STATE') return 'committed';
     if (error.code === 'PRODUCER_FENCED' || error.code === 'INVALID_PRODUCER_EPOCH') {
-      if (await this.#wasAborted(ref, limitMs, mayBeCommitted)) return 'aborted';
+      const fate = await this.#fateOf(ref, limitMs, mayBeCommitted);
+      if (fate !== 'taken') return fate;
       throw new TransactionFencedError(this.transactionalId, mayBeCommitted, error);
     }
     if (FORGOTTEN.includes(error.code) && !mayBeCommitted) return 'aborted';
     throw mayBeCommitted ? this.#unknown(error) : error;
   }
 
-  async #wasAborted(ref: TransactionRefFields, limitMs: number, mayBeCommitted: boolean): Promise<boolean> {
+  async #fateOf(ref: TransactionRefFields, limitMs: number, mayBeCommitted: boolean): Promise<Fate> {
     try {
-      return await this.#calls.wasAborted(ref, limitMs);
+      const commit = this.#isAcknowledged ? 'asked' : 'behind';
+      return await this.#calls.fateOf(ref, mayBeCommitted ? commit : 'none', limitMs);
     } catch (reason) {
       const error = toError(reason);
       throw mayBeCommitted ? this.#unknown(error) : error;
