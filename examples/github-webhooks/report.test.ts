@@ -49,6 +49,7 @@ const poison: PoisonOutcome = {
     id: 'e-1',
     key: 'a/b',
     isGone: false,
+    transaction: null,
     groups: [handled],
   },
 };

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { GroupTraceSchema, TraceResponseSchema, TraceState } from '@naru/protocol/proto';
+import { EventTransaction, GroupTraceSchema, TraceResponseSchema, TraceState } from '@naru/protocol/proto';
 import { describe, expect, it } from 'vitest';
 import { readEventArgument } from './event-argument.ts';
 import { groupText, traceJson, traceText } from './trace-text.ts';
@@ -40,6 +40,16 @@ it('an event that is not stored any more says so', () => {
   const trace = create(TraceResponseSchema, { requestId: 'r', topic: 't', partition: 1, offset: 7n, gone: true });
   expect(traceText(trace)).toBe('request id  r\nstored      t/1/7, and deleted since\n');
   expect(traceJson(trace)).toMatchObject({ gone: true, timestamp: null, sizeBytes: null, key: null, groups: [] });
+});
+
+it.each([
+  [EventTransaction.OPEN, 'open', 'open: groups wait for its end'],
+  [EventTransaction.COMMITTED, 'committed', 'committed'],
+  [EventTransaction.ABORTED, 'aborted', 'aborted: no group gets it'],
+])('an event of a transaction says what became of that (%i)', (transaction, name, text) => {
+  const trace = create(TraceResponseSchema, { requestId: 'r', topic: 't', partition: 1, offset: 7n, transaction });
+  expect(traceText(trace)).toBe(`request id  r\nstored      t/1/7\ntransaction ${text}\n`);
+  expect(traceJson(trace)).toMatchObject({ transaction: name });
 });
 
 describe('the event of a command line', () => {

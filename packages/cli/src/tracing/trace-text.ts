@@ -1,5 +1,11 @@
 /** What became of an event, as a person reads it and as JSON has it. */
-import { TraceState, type GroupTrace, type TraceResponse, type TraceStep } from '@naru/protocol/proto';
+import {
+  EventTransaction,
+  TraceState,
+  type GroupTrace,
+  type TraceResponse,
+  type TraceStep,
+} from '@naru/protocol/proto';
 import { isoTime } from '../output/event-line.ts';
 import { printable } from '../output/printable.ts';
 
@@ -12,6 +18,13 @@ const STATE_NAMES: Readonly<Record<TraceState, string>> = {
   [TraceState.DEAD_LETTERED]: 'dead-lettered',
   [TraceState.PARKED]: 'parked',
   [TraceState.SKIPPED]: 'skipped',
+};
+
+const TRANSACTIONS: Readonly<Record<EventTransaction, 'open' | 'committed' | 'aborted' | null>> = {
+  [EventTransaction.UNSPECIFIED]: null,
+  [EventTransaction.OPEN]: 'open',
+  [EventTransaction.COMMITTED]: 'committed',
+  [EventTransaction.ABORTED]: 'aborted',
 };
 
 /** Times are ISO 8601; what is not known is null. */
@@ -27,6 +40,7 @@ export function traceJson(trace: TraceResponse) {
     key: trace.keyText === '' ? null : trace.keyText,
     eventType: trace.eventType === '' ? null : trace.eventType,
     eventId: trace.eventId === '' ? null : trace.eventId,
+    transaction: TRANSACTIONS[trace.transaction],
     groups: trace.groups.map(groupJson),
     remark: trace.remark === '' ? null : trace.remark,
   };
@@ -71,10 +85,17 @@ export function traceText(trace: TraceResponse): string {
     ['key', keyText],
     ['type', eventType],
     ['event id', eventId],
+    ['transaction', transactionText(trace.transaction)],
   ] as const;
   const head = facts.filter(([, text]) => text !== '').map(([name, text]) => `${name.padEnd(11)} ${printable(text)}\n`);
   const stories = trace.groups.map((group) => `\n${groupText(group)}`);
   return [...head, ...stories].join('');
+}
+
+function transactionText(transaction: EventTransaction): string {
+  const state = TRANSACTIONS[transaction];
+  if (state === 'open') return 'open: groups wait for its end';
+  return state === 'aborted' ? 'aborted: no group gets it' : (state ?? '');
 }
 
 /** One group's part: a line that says where it stands, then what happened, a line each. */

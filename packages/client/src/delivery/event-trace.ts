@@ -1,7 +1,7 @@
 /** What became of single events: asking, and waiting. Translates between the wire and plain values. */
 import { topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import { TraceService, TraceState as WireState } from '@naru/protocol/proto';
+import { EventTransaction, TraceService, TraceState as WireState } from '@naru/protocol/proto';
 import type { GroupTrace as WireGroup, TraceResponse } from '@naru/protocol/proto';
 import type { CallOptions } from '../call-options.ts';
 import { withDeadline } from '../call-options.ts';
@@ -74,6 +74,8 @@ export interface EventTrace {
   readonly key: string;
   /** Deleted, by retention or by hand. */
   readonly isGone: boolean;
+  /** Of an event that is part of a transaction; groups get committed ones only. Null for others, and where it is not known. */
+  readonly transaction: 'open' | 'committed' | 'aborted' | null;
   readonly groups: readonly GroupTrace[];
 }
 
@@ -208,6 +210,7 @@ function toTrace(response: TraceResponse): EventTrace {
     id: response.eventId,
     key: response.keyText,
     isGone: response.gone,
+    transaction: TRANSACTIONS[response.transaction] ?? null,
     groups: groups.map(toGroup),
   };
 }
@@ -232,6 +235,12 @@ function toGroup(wire: WireGroup): GroupTrace {
     }),
   };
 }
+
+const TRANSACTIONS: Readonly<Partial<Record<EventTransaction, EventTrace['transaction']>>> = {
+  [EventTransaction.OPEN]: 'open',
+  [EventTransaction.COMMITTED]: 'committed',
+  [EventTransaction.ABORTED]: 'aborted',
+};
 
 const STATES: Readonly<Partial<Record<WireState, TraceState>>> = {
   [WireState.WAITING]: 'waiting',
