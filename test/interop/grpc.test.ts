@@ -35,6 +35,7 @@ const OUR_SERVICES = [
   'naru.v1.AdminService',
   'naru.v1.DeadLetterService',
   'naru.v1.TraceService',
+  'naru.v1.TransactionService',
 ];
 
 let broker: Broker;
