@@ -179,6 +179,11 @@ export class Publisher {
     await Promise.all(this.#sendAll().map((batch) => batch.whenSettled()));
   }
 
+  /** Whether it is known of every batch what became of it. */
+  get isSettled(): boolean {
+    return this.#sender.isIdle;
+  }
+
   /**
    * Commits the transaction of everything taken so far, without waiting for acknowledgements: see BatchSender.commit. Null where that
    * saves nothing, or something waits for memory or for its topic: then {@link flush}, and commit by a call.

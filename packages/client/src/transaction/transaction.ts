@@ -129,9 +129,7 @@ export class TransactionRun implements Transaction {
     const isLimited = signal !== undefined || timeoutMs !== undefined;
     const sent = isLimited ? this.#publishWithin(name, value, options) : this.#publish(name, value, options);
     // Whoever does not wait for it is told by the transaction.
-    sent.catch((error: unknown) => {
-      if (isLimited) this.#publishFailed(toError(error));
-    });
+    sent.catch(isLimited ? this.#limitedFailed : ignore);
     return sent;
   }
 
@@ -212,6 +210,10 @@ export class TransactionRun implements Transaction {
     const failed = (error: NaruError): void => reject(this.#publishFailed(error));
     this.#intake.submit(this.#parts.encoder.encode(name, value, options), { resolve, reject: failed });
   }
+
+  readonly #limitedFailed = (error: unknown): void => {
+    this.#publishFailed(toError(error));
+  };
 
   /** @returns what the publish rejects with */
   #publishFailed(error: Error): Error {
@@ -340,6 +342,8 @@ export class TransactionRun implements Transaction {
     return new NaruError('TRANSACTION_ABORTABLE', `the transaction was aborted by the broker: ${why}`, { cause });
   }
 }
+
+function ignore(): void {}
 
 /** Never rejects. */
 async function settled<T>(work: (tx: Transaction) => Awaitable<T>, tx: Transaction): Promise<Ran<T>> {

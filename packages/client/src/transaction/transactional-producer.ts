@@ -155,7 +155,9 @@ export class TransactionalProducer {
     if (answer == null || answer.kind === 'open') return null;
     if (answer.kind === 'unknown') return this.#abort(this.#options.settings.publisher.deliveryTimeoutMs, true);
     // All of it is acknowledged by now; a broker that has left something out will not say it later.
-    this.#publisher?.giveUp(new NaruError('INTERNAL', 'the broker committed an event that it did not acknowledge'));
+    if (this.#publisher?.isSettled === false) {
+      this.#publisher.giveUp(new NaruError('INTERNAL', 'the broker committed an event that it did not acknowledge'));
+    }
     this.ended(answer.next);
     return 'committed';
   }

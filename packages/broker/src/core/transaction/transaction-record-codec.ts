@@ -32,8 +32,10 @@ const TO_STORED: Readonly<Record<TransactionStatus, StoredStatus>> = {
 };
 const FROM_STORED = new Map(Object.entries(TO_STORED).map(([name, stored]) => [stored, name as TransactionStatus]));
 
+const TEXT = new TextEncoder();
+
 export function encodeTransactionRecord({ transactionalId, value }: TransactionRecord): EncodedTransactionRecord {
-  return { key: new TextEncoder().encode(transactionalId), value: value === null ? null : encodeValue(value) };
+  return { key: TEXT.encode(transactionalId), value: value === null ? null : encodeValue(value) };
 }
 
 /** Throws NaruError DATA_CORRUPT. */
