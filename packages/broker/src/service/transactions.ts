@@ -142,16 +142,9 @@ export class TransactionService {
 
   /** For operators: the producer is fenced whether something was open or not. */
   async abort(transactionalId: string): Promise<{ readonly aborted: boolean } | Refusal> {
-    const { shard, producerIds } = this.#options;
+    const { shard } = this.#options;
     const refusal = checkTransactionalId(transactionalId);
     if (refusal !== null) return refusal;
-    return producerIds.lend(
-      (freshProducerId) => {
-        const command = { type: 'abort', transactionalId, reason: 'asked', freshProducerId } as const;
-        return shard.submit({ type: 'transaction', command });
-      },
-      // The answer does not tell.
-      (answer) => !isRefusal(answer),
-    );
+    return shard.submit({ type: 'transaction', command: { type: 'abort', transactionalId, reason: 'asked' } });
   }
 }
