@@ -14,7 +14,7 @@ import { KafkaFrames } from './torture/kafka-frames.ts';
 import { SHARED, TAIL } from './torture/readers.ts';
 import type { Slot } from './torture/torture.ts';
 import { Torture } from './torture/torture.ts';
-import { judge, sized, torment } from './torture/torture-run.ts';
+import { closeAtEnd, judge, sized, torment } from './torture/torture-run.ts';
 import { LANES } from './torture/values.ts';
 
 const TRANSACTIONS = sized(30_000);
@@ -62,7 +62,7 @@ test(`${TRANSACTIONS} transactions of Kafka’s clients are whole through ${ACTS
     settings: `  advertised: { host: 127.0.0.1, port: ${port} }\n`,
     addressFor: () => `127.0.0.1:${port}`,
   });
-  onTestFinished(() => torture.close());
+  closeAtEnd(torture);
   await torture.start();
   await torture.populate();
 

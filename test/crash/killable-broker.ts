@@ -32,6 +32,11 @@ export class KillableBroker {
     return `127.0.0.1:${this.#port}`;
   }
 
+  /** The end of what it has said on stderr. */
+  get output(): string {
+    return this.#output;
+  }
+
   /** Resolves to true when the broker serves, to false when it was killed before. Rejects when it ends by itself. */
   async start(): Promise<boolean> {
     assert(this.#child === null, 'the broker does not run');

@@ -11,7 +11,7 @@ import { GrpcProxy } from './torture/grpc-proxy.ts';
 import { SHARED, TAIL } from './torture/readers.ts';
 import type { Slot } from './torture/torture.ts';
 import { Torture } from './torture/torture.ts';
-import { judge, sized, torment } from './torture/torture-run.ts';
+import { closeAtEnd, judge, sized, torment } from './torture/torture-run.ts';
 import { LANES } from './torture/values.ts';
 
 const TRANSACTIONS = sized(50_000);
@@ -43,7 +43,7 @@ test(`${TRANSACTIONS} transactions are whole through lost, late and repeated mes
     transactionTimeoutMs: 10_000,
     addressFor: () => proxy.address,
   });
-  onTestFinished(() => torture.close());
+  closeAtEnd(torture);
   await torture.start();
   await torture.populate();
 

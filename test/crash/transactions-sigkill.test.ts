@@ -14,7 +14,7 @@ import { HistoryChecker, PipelineChecker, SeededRandom } from '@naru/testkit';
 import { SHARED, TAIL } from './torture/readers.ts';
 import type { Slot } from './torture/torture.ts';
 import { Torture } from './torture/torture.ts';
-import { judge, sized, torment } from './torture/torture-run.ts';
+import { closeAtEnd, judge, sized, torment } from './torture/torture-run.ts';
 import { LANES } from './torture/values.ts';
 
 const PIPELINES = ['sdk-pipeline', 'sdk-poll-pipeline'] as const;
@@ -44,7 +44,7 @@ test(`${TRANSACTIONS} transactions are whole and pipelines exact through ${ACTS}
     maxValues: 50,
     transactionTimeoutMs: 10_000,
   });
-  onTestFinished(() => torture.close());
+  closeAtEnd(torture);
   await torture.start();
   await torture.populate();
 

@@ -39,6 +39,7 @@ export class ClientProcess {
   #wasEnded = false;
   #isOver = false;
   #output = '';
+  #last: ClientEvent | null = null;
   #exit: number | NodeJS.Signals | null = null;
 
   constructor(options: ClientProcessOptions) {
@@ -74,6 +75,13 @@ export class ClientProcess {
     return this.#wasEnded;
   }
 
+  /** What it was heard to say last, for a run that did not end. */
+  describe(): string {
+    const { name } = this;
+    const state = { wasEnded: this.#wasEnded, isOver: this.#isOver, exit: this.#exit };
+    return `${name}: ${JSON.stringify(state)}, last ${JSON.stringify(this.#last)}, stderr ${this.#output}`;
+  }
+
   /** SIGKILL. Resolves when everything that it has told was heard. */
   async kill(): Promise<void> {
     this.#isKilled = true;
@@ -104,6 +112,7 @@ export class ClientProcess {
     // SIGKILL may cut the last one.
     if (this.#isKilled && !line.endsWith(']')) return;
     const event = JSON.parse(line) as ClientEvent;
+    if (event[0] !== 'acked') this.#last = event;
     this.#heard(event);
     this.#options.changed();
   }

@@ -11,7 +11,7 @@ const MAX_BURST = 30;
 /** One event of so many fails once in the pipeline, after it has published. */
 const FAILING_SHARE = 300;
 const PIPELINE_CONCURRENCY = 16;
-export const PIPELINE_GROUP = 'pipeline';
+const PIPELINE_GROUP = 'pipeline';
 
 class PlannedFailure extends Error {}
 

@@ -1,4 +1,5 @@
 /** What torture tests have in common: sizes, the plan of what is done when, and the report. */
+import { onTestFinished } from 'vitest';
 import type { HistoryChecker, HistoryReport, PipelineChecker, PipelineReport, SeededRandom } from '@naru/testkit';
 import type { Torture } from './torture.ts';
 import { isInput } from './values.ts';
@@ -12,6 +13,15 @@ const PART = Number(process.env['NARU_TEST_TORTURE'] ?? (IS_LONG ? 1 : 1 / LONG_
 /** @param long how many in the long run */
 export function sized(long: number): number {
   return Math.ceil(long * PART);
+}
+
+/** Ends everything with the test; when that has failed, it says first what everybody was at. */
+export function closeAtEnd(torture: Torture): void {
+  onTestFinished(async ({ task }) => {
+    // oxlint-disable-next-line no-console -- a run that does not end has nothing else to go by
+    if (task.result?.state === 'fail') console.log(await torture.describe());
+    await torture.close();
+  });
 }
 
 /** Things done to clients and broker, with how often each comes in ten. */
@@ -33,9 +43,12 @@ export async function torment(
   for (const [index, name] of order.entries()) {
     const share = transactions / times;
     const wanted = Math.floor(index * share) + random.integer(Math.ceil(share));
+    torture.phase = `waiting for ${wanted} transactions`;
     await torture.until(() => torture.transactions >= wanted);
+    torture.phase = `${name}, at ${torture.transactions} transactions`;
     await plan[name]?.act();
   }
+  torture.phase = `waiting for ${transactions} transactions`;
   await torture.until(() => torture.transactions >= transactions);
 }
 

@@ -6,7 +6,8 @@
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { assert } from '@naru/base';
+import { inspect } from 'node:util';
+import { assert, delay, systemTimers } from '@naru/base';
 import { connect, serdes } from '@naru/client';
 import type { Naru } from '@naru/client';
 import type { HistoryChecker, PipelineChecker, SeededRandom } from '@naru/testkit';
@@ -19,6 +20,8 @@ import { BULK, INPUT, INPUT_SHARE, OUTPUT, isInput, payloadOf } from './values.t
 
 const PARTITIONS = 4;
 const MAX_FAILURES = 5;
+/** How long {@link Torture.describe} waits for an answer. */
+const ANSWER_MS = 3_000;
 const MAX_NOTE_CHARACTERS = 150;
 /** Kafka clients that gave up and were started anew; more is a failure. */
 const MAX_RESTARTS = 1_000;
@@ -79,6 +82,8 @@ export class Torture {
     this.broker = new KillableBroker({ configFile: this.#configFile, dataDirectory, compileCache: this.#compileCache });
   }
 
+  /** What the test is at, for when it does not get on. */
+  phase = 'starting';
   /** What clients say of themselves, and how often: why Kafka's gave up, say. */
   readonly notes: Record<string, number> = {};
 
@@ -161,18 +166,40 @@ export class Torture {
   /** Ends writers, then pipelines, when everybody has everything. */
   async finish(): Promise<void> {
     this.#isEnding = true;
+    this.phase = 'stopping writers';
     await this.#stopAll((slot) => slot.role.endsWith('-writer'));
+    this.phase = 'publishing the last values';
     const last = await this.#publishLast();
     const { readers } = this;
+    this.phase = 'waiting for the last values';
     await this.until(() => last.every((value) => readers.has(TAIL, value) && readers.has(SHARED, value)));
+    this.phase = 'waiting for outputs';
     if (this.#options.slots.some(isPipeline)) await this.until(() => readers.outputs >= readers.inputs);
+    this.phase = 'stopping pipelines';
     await this.#stopAll(isPipeline);
+    this.phase = 'counting again';
     const recount = new Set(last);
     const all = await readers.countAll([BULK, INPUT], (_topic, _partition, value) => {
       recount.delete(value);
       return recount.size === 0;
     });
     this.recounted = all;
+  }
+
+  /** What the test is at, and what everybody says: for a run that did not end. */
+  async describe(): Promise<string> {
+    const { phase, transactions, failures, broker } = this;
+    const clients = [...this.#clients.values()].map((client) => client.describe());
+    const { outputs, inputs, memberCount } = this.#readers ?? {};
+    const lines = [
+      `${phase}: ${JSON.stringify({ transactions, outputs, inputs, memberCount, failures, ...this.done })}`,
+      ...clients,
+      `broker: ${broker.output}`,
+    ];
+    const tooLate = delay(systemTimers, ANSWER_MS).then(() => 'no answer');
+    const answer = await Promise.race([this.#askBroker().catch(String), tooLate]);
+    lines.push(inspect(answer, { depth: 6, maxArrayLength: 50 }));
+    return lines.join('\n');
   }
 
   /** Events that a reader found who read everything at the end. */
@@ -263,6 +290,13 @@ export class Torture {
       history.acknowledged(value, `${topic}/${partition}`, Number(offset));
     }
     return last;
+  }
+
+  async #askBroker(): Promise<unknown> {
+    const { admin } = this.#naru as Naru;
+    const groups = await admin.listGroups();
+    const described = await Promise.all(groups.map(({ groupId }) => admin.describeGroup(groupId)));
+    return [await admin.listTransactions(), described];
   }
 
   #failed(text: string): void {
