@@ -62,7 +62,7 @@ test(`${TRANSACTIONS} transactions of Kafka’s clients are whole through ${ACTS
     settings: `  advertised: { host: 127.0.0.1, port: ${port} }\n`,
     addressFor: () => `127.0.0.1:${port}`,
   });
-  closeAtEnd(torture);
+  closeAtEnd(torture, history, pipeline);
   await torture.start();
   await torture.populate();
 

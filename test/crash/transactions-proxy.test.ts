@@ -43,7 +43,7 @@ test(`${TRANSACTIONS} transactions are whole through lost, late and repeated mes
     transactionTimeoutMs: 10_000,
     addressFor: () => proxy.address,
   });
-  closeAtEnd(torture);
+  closeAtEnd(torture, history, pipeline);
   await torture.start();
   await torture.populate();
 

@@ -44,7 +44,7 @@ test(`${TRANSACTIONS} transactions are whole and pipelines exact through ${ACTS}
     maxValues: 50,
     transactionTimeoutMs: 10_000,
   });
-  closeAtEnd(torture);
+  closeAtEnd(torture, history, pipeline);
   await torture.start();
   await torture.populate();
 

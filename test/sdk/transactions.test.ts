@@ -247,3 +247,29 @@ it('transactions are whole across restarts of the broker', async () => {
   for (const [, one] of parts)
     expect(one.map(({ part }) => part).toSorted((a, b) => a - b)).toEqual(Array.from({ length: 20 }, (_, i) => i));
 });
+
+describe('a topic with more ends of transactions than a commit can tell of', () => {
+  const COUNT = 1_600;
+
+  beforeEach(async () => {
+    for (let i = 0; i < COUNT; i++) await naru.transaction((tx) => void tx.publish('bills', i));
+  });
+
+  it('is read to its end without a group', async () => {
+    const values = await read<number>(['bills'], ({ length }) => length === COUNT);
+    expect(values).toEqual(Array.from({ length: COUNT }, (_, i) => i));
+  });
+
+  it('is read to its end by who commits only then', async () => {
+    const values: number[] = [];
+    for await (const batch of naru.poll<number>({ group: 'audit', topics: ['bills'], pollWaitMs: 50 })) {
+      values.push(...batch.events.map(({ value }) => value));
+      if (values.length < COUNT) continue;
+      await batch.commit();
+      break;
+    }
+    expect(values).toEqual(Array.from({ length: COUNT }, (_, i) => i));
+    const { offsets } = await naru.admin.describeGroup('audit');
+    expect(offsets).toMatchObject([{ committedOffset: BigInt(2 * COUNT - 1) }]);
+  });
+});

@@ -15,11 +15,14 @@ export function sized(long: number): number {
   return Math.ceil(long * PART);
 }
 
-/** Ends everything with the test; when that has failed, it says first what everybody was at. */
-export function closeAtEnd(torture: Torture): void {
+/** Ends everything with the test; when that has failed, it says first what everybody was at, and what is wrong or missing by then. */
+export function closeAtEnd(torture: Torture, history: HistoryChecker, pipeline: PipelineChecker): void {
   onTestFinished(async ({ task }) => {
-    // oxlint-disable-next-line no-console -- a run that does not end has nothing else to go by
-    if (task.result?.state === 'fail') console.log(await torture.describe());
+    if (task.result?.state === 'fail') {
+      // oxlint-disable-next-line no-console -- a run that does not end has nothing else to go by
+      console.log(await torture.describe());
+      judge('failed', 0, torture, history, pipeline);
+    }
     await torture.close();
   });
 }

@@ -112,8 +112,17 @@ export class AssignedPartition {
 
   get isTakeable(): boolean {
     if (this.state !== 'open' || this.isPaused) return false;
+    return !this.#isScattered;
+  }
+
+  /** More would be finished than a commit can say before what is withheld comes. */
+  get waitsForLate(): boolean {
+    return this.#withheld.size > 0 && this.#isScattered;
+  }
+
+  get #isScattered(): boolean {
     // Late records fill the gaps between ranges.
-    return this.tracker.ranges.length < MAX_FINISHED_RANGES || this.#late.length > 0;
+    return this.tracker.ranges.length >= MAX_FINISHED_RANGES && this.#late.length === 0;
   }
 
   get hasUncommitted(): boolean {

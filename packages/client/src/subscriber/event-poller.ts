@@ -47,6 +47,9 @@ export interface PollOptions extends SubscriberOverrides {
   readonly idleTimeoutMs?: number | undefined;
 }
 
+/** Gaps that may lie between events of a partition that were given and not committed: two numbers are kept for each. */
+const MAX_UNCOMMITTED_GAPS = 100_000;
+
 /** What the caller is working on. */
 type Outstanding =
   | ({ readonly kind: 'ordered' } & GivenBatch)
@@ -253,8 +256,13 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
   #dropCurrent(current: Outstanding): void {
     this.#current = null;
     if (current.kind === 'ordered') {
-      for (const { batch } of current.taken) current.partition.letGo(batch);
-      this.#consumption.ended(current.partition);
+      const { partition } = current;
+      for (const one of current.taken) {
+        if (this.#isGroup) partition.letGo(one.batch);
+        // There is no commit that would.
+        else partition.finish(one);
+      }
+      this.#consumption.ended(partition);
     } else this.#consumption.ended(current.queue);
   }
 
@@ -316,7 +324,8 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     const back = (this.#back.get(partition) ?? []).filter(({ tracker }) => tracker === partition.tracker);
     this.#back.delete(partition);
     if (back.length > 0) return this.#hand(partition, back, []);
-    if (!partition.isTakeable || partition.outcomes.size >= maxPendingEvents) return null;
+    if (partition.waitsForLate || partition.outcomes.size >= maxPendingEvents) return null;
+    checkGaps(partition);
     const taken = this.#takeSome(partition, maxBatchEvents);
     return taken.length === 0 ? null : this.#hand(partition, taken, []);
   }
@@ -407,4 +416,11 @@ export class EventPoller<T = unknown> implements AsyncIterableIterator<EventBatc
     const { verdicts } = current;
     return new EventBatch({ topic, partition: number, highWatermark, verdicts, commit, joinTransaction }, events);
   }
+}
+
+/** @throws NaruError BUFFER_FULL when the caller has not committed for too long */
+function checkGaps({ topic, partition, tracker }: AssignedPartition): void {
+  if (tracker.ranges.length < MAX_UNCOMMITTED_GAPS) return;
+  const what = `${MAX_UNCOMMITTED_GAPS} gaps, such as ends of transactions, lie between events that are not committed`;
+  throw new NaruError('BUFFER_FULL', `${topic}/${partition}: ${what}: commit batches more often`);
 }
