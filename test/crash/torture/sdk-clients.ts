@@ -20,8 +20,9 @@ async function connected({ task }: ClientRun): Promise<Naru> {
     brokers: [task.address],
     clientId: task.name,
     reconnect: { initial: '20ms', max: '200ms' },
+    // Far beyond what a restart takes.
+    connectTimeoutMs: '60s',
     publisher: {
-      // Far beyond what a restart takes.
       deliveryTimeoutMs: '60s',
       transaction: { id: task.name, timeoutMs: task.transactionTimeoutMs, maxConcurrent: Math.max(1, task.lanes) },
     },

@@ -21,7 +21,8 @@ export function closeAtEnd(torture: Torture, history: HistoryChecker, pipeline: 
     if (task.result?.state === 'fail') {
       // oxlint-disable-next-line no-console -- a run that does not end has nothing else to go by
       console.log(await torture.describe());
-      judge('failed', 0, torture, history, pipeline);
+      // What was under way counts as torn, or missing.
+      judge('unfinished', 0, torture, history, pipeline);
     }
     await torture.close();
   });
