@@ -17,6 +17,7 @@ import {
   verifyBatch,
   type BatchHeader,
   type CompressionCodecs,
+  type ControlMarker,
 } from '@naru/protocol/batch';
 import {
   decideAppend,
@@ -248,26 +249,47 @@ export class PartitionRuntime {
     return partition.lastCycle;
   }
 
-  /** Ends a producer's transaction; returns the cycle that makes it durable, or null when the partition is gone. */
-  appendMarker(key: PartitionKey, { commit, producerId, producerEpoch }: TransactionMarker): number | null {
-    if (!this.#partitions.has(key)) return null;
-    const marker = encodeControlMarker({
+  /** Ends a producer's transaction in partitions, as far as they exist; returns the cycle that makes it durable, or null for none. */
+  appendMarkers(
+    keys: readonly PartitionKey[],
+    { commit, producerId, producerEpoch }: TransactionMarker,
+  ): number | null {
+    const marker: ControlMarker = {
       type: commit ? 'commit' : 'abort',
       coordinatorEpoch: this.#options.leaderEpoch,
       producerId,
       producerEpoch,
       timestampMs: this.#options.clock.nowMs(),
-    });
-    return this.appendOwn(key, marker);
+    };
+    // It is the same everywhere, but for what the log writes into it.
+    const encoded = encodeControlMarker(marker);
+    const header = readBatchHeader(encoded);
+    const copies = new Uint8Array(keys.length * encoded.length);
+    let cycle: number | null = null;
+    for (const [index, key] of keys.entries()) {
+      const partition = this.#partitions.get(key);
+      if (partition === undefined) continue;
+      const batch = copies.subarray(index * encoded.length, (index + 1) * encoded.length);
+      batch.set(encoded);
+      this.#store(partition, batch, header, partition.state.endOffset, marker);
+      cycle = partition.lastCycle;
+    }
+    return cycle;
   }
 
-  #store(partition: Partition, batch: Uint8Array, header: BatchHeader, baseOffset: number): void {
+  #store(
+    partition: Partition,
+    batch: Uint8Array,
+    header: BatchHeader,
+    baseOffset: number,
+    marker = markerIn(batch, header),
+  ): void {
     const epoch = this.#options.leaderEpoch;
     setBatchOffsets(batch, baseOffset, epoch);
     evolveAppend(
       partition.state,
       { ...header, baseOffset, partitionLeaderEpoch: epoch },
-      markerIn(batch, header),
+      marker,
       baseOffset,
       this.#options.clock.nowMs(),
     );

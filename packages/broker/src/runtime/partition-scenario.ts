@@ -74,7 +74,7 @@ export class PartitionScenario {
 
   /** Stages the end of a transaction. */
   end(producerId: number, commit: boolean, producerEpoch = 1): number | null {
-    return this.runtime.appendMarker(P0, { commit, producerId, producerEpoch });
+    return this.runtime.appendMarkers([P0], { commit, producerId, producerEpoch });
   }
 
   /** Sends what was staged to the store; durable when it resolves, unless the store is held. */

@@ -7,8 +7,8 @@
  * be larger than an append may be is refused before anything is staged; an abort always fits, since what may take part is
  * limited by it.
  *
- * Invariants: that a partition or a group takes part is in the journal before what it holds of the transaction; an answer waits
- * until everything that it shows is durable.
+ * Invariants: that a transaction has begun, and that a group takes part, is in the journal before what they hold of it; a further
+ * partition takes part by its first batch; an answer waits until everything that it shows is durable.
  */
 import { assert, type Clock, type PartitionKey, type TimerHandle, type Timers } from '@naru/base';
 import { refuse, type Refusal } from '@naru/protocol';
@@ -154,12 +154,25 @@ export class TransactionCoordinator implements TransactionAdmission {
     this.#evolve(decodeTransactionRecord(key, value));
   }
 
-  /** After recovery: every open transaction gets its whole time again. */
+  /** After recovery, with the partitions there: every open transaction gets its whole time again. */
   start(): void {
+    this.#findImplied();
     for (const { transactionalId, status, timeoutMs } of this.#states.values()) {
       if (status === 'ongoing') this.#timers.set(transactionalId, timeoutMs);
     }
     this.#watchExpiry();
+  }
+
+  /** What partitions tell of open transactions and the log does not: see `isImplied` of a decision. */
+  #findImplied(): void {
+    for (const { state: partition } of this.#options.partitions.all()) {
+      for (const { producerId } of partition.transactions.open) {
+        const state = this.#byProducer.get(producerId);
+        if (state?.status !== 'ongoing' || state.partitions.has(partition.partition)) continue;
+        const partitions = new Set([...state.partitions, partition.partition]);
+        this.#evolve({ transactionalId: state.transactionalId, value: { ...state, partitions } });
+      }
+    }
   }
 
   stop(): void {
@@ -204,9 +217,9 @@ export class TransactionCoordinator implements TransactionAdmission {
       case 'end-transaction':
         return this.#endTogether(command, reply);
       case 'list-transactions':
-        return reply(this.#list(), this.#lastCycle);
+        return reply(this.#list(), this.#options.commits.newest);
       case 'describe-transaction':
-        return reply(this.#describe(command.transactionalId), this.#lastCycle);
+        return reply(this.#describe(command.transactionalId), this.#options.commits.newest);
       case 'describe-producers':
         return reply(this.#options.partitions.producersOf(command.partitions), this.#options.commits.newest);
     }
@@ -334,7 +347,7 @@ export class TransactionCoordinator implements TransactionAdmission {
     }
     const { commit, producerId, markerEpoch: producerEpoch } = end;
     this.#lastCycle = commits.atomically(bytes, () => {
-      for (const partition of ended) partitions.appendMarker(partition, { commit, producerId, producerEpoch });
+      partitions.appendMarkers(ended, { commit, producerId, producerEpoch });
       for (const one of decided) groups.apply(one);
       return this.#log.write(writes);
     });
@@ -356,7 +369,8 @@ export class TransactionCoordinator implements TransactionAdmission {
 
   /** Of a decision that ends nothing. */
   #apply(transactionalId: string, decision: TransactionDecision<unknown>): void {
-    if (decision.records.length > 0) this.#lastCycle = this.#log.write(this.#log.prepare(decision.records));
+    const { records, isImplied = false } = decision;
+    if (records.length > 0 && !isImplied) this.#lastCycle = this.#log.write(this.#log.prepare(records));
     this.#applied(transactionalId, decision);
   }
 

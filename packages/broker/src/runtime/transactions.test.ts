@@ -420,6 +420,8 @@ describe.each([
     await settled(done.init(shard, 8));
     await settled(open.write(shard, 0, 'o'));
     await settled(open.keep(shard, 'g', [[0, 1]]));
+    // Known by the partition alone.
+    await settled(open.write(shard, 2, 'q'));
     await settled(done.write(shard, 1, 'd'));
     const before = done.identity;
     await settled(done.end(shard, true));
@@ -440,6 +442,8 @@ describe.each([
     clock.advance(2_000);
     await turns();
     expect(await statusOf(shard, 'open')).toBe('aborted 1');
+    await settled(shard.append(2, ['plain']));
+    expect(await settled(committed(shard, 2))).toEqual(['2:plain']);
     expect(await settled(offsetsOf(shard, 'g'))).toEqual({});
     const next = await settled(new TransactionalProducer('open').init(shard, 9));
     expect(next).toEqual({ producerId: 7, producerEpoch: 2 });

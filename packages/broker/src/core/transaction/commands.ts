@@ -116,6 +116,11 @@ export interface TransactionDecision<Reply> {
   readonly reply: Reply | Refusal;
   /** The time-out of the open transaction is set anew, or ended (null). Absent: unchanged. Milliseconds. */
   readonly timeoutMs?: number | null | undefined;
+  /**
+   * The records say no more than the partition that is about to be written to: they are applied and not stored, and are found
+   * again by what is open in partitions. So a transaction over many partitions has one record for its beginning. Default: no.
+   */
+  readonly isImplied?: boolean | undefined;
 }
 
 export interface TransactionContext {

@@ -53,7 +53,10 @@ export function decideAdmit(
     return refused(refuse('INVALID_PRODUCER_EPOCH', message));
   }
   if (state.status === 'ongoing' && state.partitions.has(partition)) return { records: [], reply: null };
-  if (flow === 2) return withPartitions(state, [partition], true, context, nowMs);
+  if (flow === 2) {
+    const decision = withPartitions(state, [partition], true, context, nowMs);
+    return state.status === 'ongoing' ? { ...decision, isImplied: true } : decision;
+  }
   return refused(refuse('INVALID_TXN_STATE', `${partition} is not part of an open transaction: add it before writing`));
 }
 
