@@ -184,13 +184,13 @@ export class Naru implements AsyncDisposable {
     if (options.until === 'processed') return this.#publishUntilProcessed(name, value, options);
     if (options.signal !== undefined || options.timeoutMs !== undefined)
       return this.#publishWithin(name, value, options);
-    return new Promise<PublishResult>((resolve, reject) => {
-      try {
-        this.#intake.submit(this.#encoder.encode(name, value, options), { resolve, reject });
-      } catch (error) {
-        reject(toError(error));
-      }
-    });
+    const sent = Promise.withResolvers<PublishResult>();
+    try {
+      this.#intake.submit(this.#encoder.encode(name, value, options), sent);
+    } catch (error) {
+      sent.reject(toError(error));
+    }
+    return sent.promise;
   }
 
   /**

@@ -55,6 +55,15 @@ describe('the headers of an event', () => {
     );
   });
 
+  it('have the time of each event, wherever in a second it was and after whichever other', () => {
+    const events = make();
+    const steps = [0, 7, 999, 1_000, 1_001, 59_999, 60_000, 59_998, NOW_MS, NOW_MS + 992, NOW_MS + 993, NOW_MS, 5];
+    for (const timestampMs of steps) {
+      const { ce_time: time } = texts(events.headers('orders', 1, {}, undefined, timestampMs));
+      expect(time).toBe(new Date(timestampMs).toISOString());
+    }
+  });
+
   it('stay an event’s own once they are kept', () => {
     const events = make();
     const first = ownHeaders(events.headers('orders', 1, {}, undefined, NOW_MS));
@@ -65,11 +74,15 @@ describe('the headers of an event', () => {
 
   it('have ids in the order in which the events were made, none of them twice', () => {
     const events = make();
-    const ids = Array.from({ length: 6_000 }, (_, i) =>
-      String(texts(events.headers('orders', i, {}, undefined, NOW_MS + Math.floor(i / 1_000)))['ce_id']),
+    // Many within a millisecond, then a millisecond for each.
+    const madeMs = (i: number): number => NOW_MS + (i < 6_000 ? Math.floor(i / 1_000) : i - 5_990);
+    const ids = Array.from({ length: 6_200 }, (_, i) =>
+      String(texts(events.headers('orders', i, {}, undefined, madeMs(i)))['ce_id']),
     );
     expect(new Set(ids).size).toBe(ids.length);
     expect(ids).toEqual(ids.toSorted());
+    const randomParts = ids.slice(6_000).map((id) => id.slice(19));
+    expect(new Set(randomParts).size).toBe(randomParts.length);
     expect(parseInt(ids[0]?.replaceAll('-', '').slice(0, 12) ?? '', 16)).toBe(NOW_MS);
   });
 });

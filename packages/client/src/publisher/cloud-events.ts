@@ -15,6 +15,9 @@ import { EventIds, ID_BYTES } from './event-ids.ts';
 const MAX_TEMPLATES = 1_000;
 /** `2026-01-31T12:00:00.000Z`. */
 const TIME_BYTES = 24;
+/** Where its milliseconds are. */
+const MS_AT = 20;
+const ZERO = 0x30;
 /** Years of four digits: others have another form. */
 const MAX_TIME_MS = 253_402_300_799_999;
 
@@ -60,7 +63,7 @@ export class CloudEvents {
   /** By topic, of events that say nothing themselves, and by everything else. */
   readonly #templates = new Map<string, Template>();
   #last: Template | null = null;
-  #timeMs = -1;
+  #timeMs = Number.NaN;
   #time = new Uint8Array(TIME_BYTES);
 
   constructor({ source, random, traceparent }: CloudEventsOptions) {
@@ -135,10 +138,17 @@ export class CloudEvents {
   }
 
   #timeText(timestampMs: number): Uint8Array {
-    if (timestampMs !== this.#timeMs) {
+    if (timestampMs === this.#timeMs) return this.#time;
+    const ms = timestampMs % 1_000;
+    if (timestampMs - ms === this.#timeMs - (this.#timeMs % 1_000)) {
+      // The second is written already, and milliseconds are many.
+      this.#time[MS_AT] = ZERO + Math.floor(ms / 100);
+      this.#time[MS_AT + 1] = ZERO + (Math.floor(ms / 10) % 10);
+      this.#time[MS_AT + 2] = ZERO + (ms % 10);
+    } else {
       this.#time = text.encode(new Date(timestampMs).toISOString());
-      this.#timeMs = timestampMs;
     }
+    this.#timeMs = timestampMs;
     return this.#time;
   }
 }

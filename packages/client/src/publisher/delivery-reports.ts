@@ -33,19 +33,17 @@ export class DeliveryReports {
     error: NaruError | null,
     baseOffset: number,
   ): void {
+    const { count, timestampsMs } = batch;
     let hasEnqueued = false;
-    for (let i = 0; i < batch.count; i++) {
+    const isHeard = this.#listeners.size > 0;
+    for (let i = 0; i < count; i++) {
       const settler = batch.settler(i);
-      if (settler === undefined) {
-        hasEnqueued = true;
-        if (error === null && this.#listeners.size > 0) {
-          const timestampMs = batch.timestampsMs[i] as number;
-          this.#tell({ ok: true, result: new PublishResult(topic, topicId, partition, baseOffset + i, timestampMs) });
-        }
-      } else if (error === null) {
-        settler.resolve(new PublishResult(topic, topicId, partition, baseOffset + i, batch.timestampsMs[i] as number));
-      } else {
-        settler.reject(error);
+      if (settler === undefined) hasEnqueued = true;
+      if (error !== null) settler?.reject(error);
+      else if (settler !== undefined || isHeard) {
+        const result = new PublishResult(topic, topicId, partition, baseOffset + i, timestampsMs[i] as number);
+        if (settler === undefined) this.#tell({ ok: true, result });
+        else settler.resolve(result);
       }
     }
     if (error !== null && hasEnqueued) this.#tellFailed(topic, partition, batch, error);

@@ -10,6 +10,9 @@ import type { Random } from '@naru/base';
 /** Of the text. */
 export const ID_BYTES = 36;
 
+/** Random bytes for a millisecond, and for how many they are asked for at a time: the call costs more than the bytes. */
+const RANDOM_BYTES = 10;
+const RANDOM_AT_A_TIME = 64;
 const MAX_COUNT = 0xfff;
 const COUNT_AT = 15;
 const HEX = new TextEncoder().encode('0123456789abcdef');
@@ -20,6 +23,8 @@ export class EventIds {
   readonly #id = FORM.slice();
   #lastMs = -1;
   #count = 0;
+  #pool: Uint8Array = new Uint8Array(0);
+  #poolAt = 0;
 
   constructor(random: Random) {
     this.#random = random;
@@ -42,7 +47,7 @@ export class EventIds {
 
   #begin(nowMs: number): void {
     this.#lastMs = nowMs;
-    const random = this.#random.bytes(10);
+    const random = this.#randomBytes();
     // Half of the range is left to count in.
     this.#count = (((random[8] as number) << 8) | (random[9] as number)) & (MAX_COUNT >>> 1);
     const high = Math.floor(nowMs / 2 ** 16);
@@ -52,6 +57,16 @@ export class EventIds {
     this.#hex(19, 0x80 | ((random[0] as number) & 0x3f));
     this.#hex(21, random[1] as number);
     for (let i = 2; i < 8; i++) this.#hex(20 + i * 2, random[i] as number);
+  }
+
+  #randomBytes(): Uint8Array {
+    if (this.#poolAt === this.#pool.length) {
+      this.#pool = this.#random.bytes(RANDOM_BYTES * RANDOM_AT_A_TIME);
+      this.#poolAt = 0;
+    }
+    const from = this.#poolAt;
+    this.#poolAt += RANDOM_BYTES;
+    return this.#pool.subarray(from, this.#poolAt);
   }
 
   #hex(at: number, byte: number): void {

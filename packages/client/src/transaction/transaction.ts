@@ -18,6 +18,7 @@ import type { Deferred } from '../deferred.ts';
 import { deferred } from '../deferred.ts';
 import type { EventEncoder } from '../publisher/event-encoder.ts';
 import { EventIntake } from '../publisher/event-intake.ts';
+import type { Settler } from '../publisher/outgoing-batch.ts';
 import type { EnqueueOptions } from '../publish-options.ts';
 import type { PublishResult } from '../publisher/publish-result.ts';
 import type { Runtime } from '../runtime.ts';
@@ -125,11 +126,9 @@ export class TransactionRun implements Transaction {
   }
 
   publish(name: string, value: unknown, options: TransactionPublishOptions = {}): Promise<PublishResult> {
-    const { signal, timeoutMs } = options;
-    const isLimited = signal !== undefined || timeoutMs !== undefined;
-    const sent = isLimited ? this.#publishWithin(name, value, options) : this.#publish(name, value, options);
-    // Whoever does not wait for it is told by the transaction.
-    sent.catch(isLimited ? this.#limitedFailed : ignore);
+    if (options.signal === undefined && options.timeoutMs === undefined) return this.#publish(name, value, options);
+    const sent = this.#publishWithin(name, value, options);
+    sent.catch(this.#limitedFailed);
     return sent;
   }
 
@@ -178,13 +177,13 @@ export class TransactionRun implements Transaction {
   // Publishing
 
   #publish(name: string, value: unknown, options: TransactionPublishOptions): Promise<PublishResult> {
-    return new Promise<PublishResult>((resolve, reject) => {
-      try {
-        this.#submit(name, value, options, resolve, reject);
-      } catch (error) {
-        reject(this.#publishFailed(toError(error)));
-      }
-    });
+    const sent = new PendingPublish(this.#publishFailed);
+    try {
+      this.#submit(name, value, options, sent);
+    } catch (error) {
+      sent.reject(toError(error));
+    }
+    return sent.promise;
   }
 
   #publishWithin(name: string, value: unknown, options: TransactionPublishOptions): Promise<PublishResult> {
@@ -195,35 +194,25 @@ export class TransactionRun implements Transaction {
     });
   }
 
-  #submit(
-    name: string,
-    value: unknown,
-    options: TransactionPublishOptions,
-    resolve: (result: PublishResult) => void,
-    reject: (error: Error) => void,
-  ): void {
+  #submit(name: string, value: unknown, options: TransactionPublishOptions, sent: PendingPublish): void {
     this.#checkOpen();
     if ((options as { until?: unknown }).until === 'processed') {
       const why = 'no group can process it before the transaction is committed, and the commit waits for its publishes';
       throw new NaruError('INVALID_REQUEST', `until: 'processed' cannot be waited for inside a transaction: ${why}`);
     }
-    const failed = (error: NaruError): void => reject(this.#publishFailed(error));
-    this.#intake.submit(this.#parts.encoder.encode(name, value, options), { resolve, reject: failed });
+    this.#intake.submit(this.#parts.encoder.encode(name, value, options), sent);
   }
 
   readonly #limitedFailed = (error: unknown): void => {
     this.#publishFailed(toError(error));
   };
 
-  /** @returns what the publish rejects with */
-  #publishFailed(error: Error): Error {
+  readonly #publishFailed = (error: Error): void => {
     // Called too late, it says nothing of the transaction.
-    if (!this.#isOver || this.#isAcknowledging) {
-      const kind = isNaruError(error, ...BROKEN) ? 'broken' : 'refused';
-      this.#fail({ kind, error });
-    }
-    return error;
-  }
+    if (this.#isOver && !this.#isAcknowledging) return;
+    const kind = isNaruError(error, ...BROKEN) ? 'broken' : 'refused';
+    this.#fail({ kind, error });
+  };
 
   #checkOpen(): void {
     if (this.#failure !== null) throw this.#failure.error;
@@ -340,6 +329,30 @@ export class TransactionRun implements Transaction {
     const why =
       cause === undefined ? `it was open for longer than ${timeoutMs} ms, or an operator aborted it` : cause.message;
     return new NaruError('TRANSACTION_ABORTABLE', `the transaction was aborted by the broker: ${why}`, { cause });
+  }
+}
+
+/** Who waits for one event. There are thousands of them, so that nothing is made for the case that it fails. */
+class PendingPublish implements Settler {
+  readonly promise: Promise<PublishResult>;
+  readonly resolve: (result: PublishResult) => void;
+  readonly #reject: (error: Error) => void;
+  readonly #failed: (error: Error) => void;
+
+  /** @param failed told of a failure before whoever waits */
+  constructor(failed: (error: Error) => void) {
+    const { promise, resolve, reject } = Promise.withResolvers<PublishResult>();
+    this.promise = promise;
+    this.resolve = resolve;
+    this.#reject = reject;
+    this.#failed = failed;
+  }
+
+  reject(error: Error): void {
+    this.#failed(error);
+    // Whoever does not wait for it is told by the transaction.
+    this.promise.catch(ignore);
+    this.#reject(error);
   }
 }
 
