@@ -99,22 +99,27 @@ function checkWritten(written: Uint8Array | null): Uint8Array | null {
   throw new TypeError(`its serializer resolved with ${typeof written}, expected a Uint8Array`);
 }
 
+/** `topic/partition/offset`, or what has them: then nothing is put together before something fails. */
+export type RecordPlace = string | { readonly topic: string; readonly partition: number; readonly offset: bigint };
+
 /**
  * Reads a value.
  *
- * @param where `topic/partition/offset`
  * @throws, or rejects with, NaruError SERIALIZATION when the bytes can never be read. Any other NaruError (NETWORK: the
  *   registry did not answer) says nothing about them: try again.
  */
-export function decodeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: string): Awaitable<T> {
-  const failed = (error: unknown): NaruError => failure(serde, error, `value of ${where} is not ${serde.name}: `);
+export function decodeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: RecordPlace): Awaitable<T> {
   try {
     const read = serde.deserialize(value, { topic: topicOf(where) });
     if (!isPromise(read)) return read;
-    return read.catch((error: unknown) => Promise.reject(failed(error)));
+    return read.catch((error: unknown) => Promise.reject(decodeFailure(serde, error, where)));
   } catch (error) {
-    throw failed(error);
+    throw decodeFailure(serde, error, where);
   }
+}
+
+function decodeFailure(serde: { readonly name: string }, error: unknown, where: RecordPlace): NaruError {
+  return failure(serde, error, `value of ${placeText(where)} is not ${serde.name}: `);
 }
 
 /**
@@ -122,18 +127,24 @@ export function decodeValue<T>(serde: Serde<T>, value: Uint8Array | null, where:
  *
  * @throws NaruError also INVALID_REQUEST when the serde answers with a promise
  */
-export function deserializeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: string): T {
+export function deserializeValue<T>(serde: Serde<T>, value: Uint8Array | null, where: RecordPlace): T {
   const read = decodeValue(serde, value, where);
   if (!isPromise(read)) return read;
   read.catch(() => {});
-  throw new NaruError('INVALID_REQUEST', `value of ${where} was not awaited, but ${serde.name} has to wait for it`);
+  const message = `value of ${placeText(where)} was not awaited, but ${serde.name} has to wait for it`;
+  throw new NaruError('INVALID_REQUEST', message);
 }
 
 export function isPromise<T>(value: Awaitable<T>): value is Promise<T> {
   return typeof value === 'object' && value !== null && typeof (value as { then?: unknown }).then === 'function';
 }
 
-function topicOf(where: string): string {
+function placeText(where: RecordPlace): string {
+  return typeof where === 'string' ? where : `${where.topic}/${where.partition}/${where.offset}`;
+}
+
+function topicOf(where: RecordPlace): string {
+  if (typeof where !== 'string') return where.topic;
   const end = where.indexOf('/');
   return end < 0 ? where : where.slice(0, end);
 }

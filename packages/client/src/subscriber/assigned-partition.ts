@@ -9,8 +9,8 @@
 import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey, toSafeInteger, topicIdFromBytes } from '@naru/base';
 import { NaruError } from '@naru/protocol';
-import type { StreamedRecord, CompressionCodecs } from '@naru/protocol/batch';
-import { iterateRecords, readBatchHeader, splitBatches } from '@naru/protocol/batch';
+import type { StreamedRecord, CompressionCodecs, RecordReader } from '@naru/protocol/batch';
+import { iterateRecords, openBatch, readBatchHeader, splitBatches } from '@naru/protocol/batch';
 import type { HeldEvent, PartitionRef, AssignedPartition as WireAssignment } from '@naru/protocol/proto';
 import { OutcomeBook } from './outcome-book.ts';
 import { WatermarkTracker } from './watermark-tracker.ts';
@@ -45,7 +45,7 @@ export interface ReturnedRecord {
 
 interface Reading {
   readonly batch: LoadedBatch;
-  readonly records: Iterator<StreamedRecord, void>;
+  readonly records: RecordReader;
   readonly end: number;
   pushedBack?: StreamedRecord | undefined;
 }
@@ -65,6 +65,8 @@ export class AssignedPartition {
   readonly partition: number;
   readonly ref: PartitionRef;
   readonly key: PartitionKey;
+  /** What the names of its keys' lanes begin with: the same whenever this process is assigned the partition, and short. */
+  readonly laneSpace: string;
   readonly #codecs: CompressionCodecs;
   readonly #abort = new AbortController();
   readonly #fetched: LoadedBatch[] = [];
@@ -97,6 +99,7 @@ export class AssignedPartition {
     this.topicId = topicIdFromBytes(ref.topicId);
     this.partition = ref.partition;
     this.key = partitionKey(this.topicId, ref.partition);
+    this.laneSpace = laneSpaceOf(this.topicId, ref.partition);
     this.#codecs = codecs;
     this.fetchPosition = toSafeInteger(assignment.position, 'position');
     this.highWatermark = Number(assignment.highWatermark);
@@ -176,7 +179,7 @@ export class AssignedPartition {
     for (const bytesOfBatch of splitBatches(bytes)) {
       const batch: LoadedBatch = { bytes: bytesOfBatch, unfinished: 0, isExhausted: false };
       this.bufferedBytes += bytesOfBatch.length;
-      this.#late.push({ batch, records: iterateRecords(bytesOfBatch, this.#codecs)[Symbol.iterator](), end: 0 });
+      this.#late.push({ batch, records: openBatch(bytesOfBatch, this.#codecs), end: 0 });
     }
   }
 
@@ -277,11 +280,8 @@ export class AssignedPartition {
     while (this.#next === null) {
       const current = this.#current ?? this.#load();
       if (current === null) return null;
-      const next = current.records.next();
-      if (next.done !== true) {
-        this.#next = next.value;
-        break;
-      }
+      this.#next = current.records.next();
+      if (this.#next !== null) break;
       this.#current = null;
       if (current.end > this.tracker.position) this.#passOver(current.end);
       current.batch.isExhausted = true;
@@ -293,9 +293,9 @@ export class AssignedPartition {
   /** The next late record before `limit`, which is the next in order: those of a key come in its order. */
   #takeLate(limit: number): TakenRecord | null {
     for (let reading = this.#late[0]; reading !== undefined; reading = this.#late[0]) {
-      const record = reading.pushedBack ?? nextOf(reading.records);
+      const record = reading.pushedBack ?? reading.records.next();
       reading.pushedBack = undefined;
-      if (record === undefined) {
+      if (record === null) {
         this.#late.shift();
         reading.batch.isExhausted = true;
         this.#release(reading.batch);
@@ -346,7 +346,7 @@ export class AssignedPartition {
         this.#release(batch);
         continue;
       }
-      this.#current = { batch, records: iterateRecords(batch.bytes, this.#codecs)[Symbol.iterator](), end };
+      this.#current = { batch, records: openBatch(batch.bytes, this.#codecs), end };
       return this.#current;
     }
   }
@@ -356,7 +356,11 @@ export class AssignedPartition {
   }
 }
 
-function nextOf(records: Iterator<StreamedRecord, void>): StreamedRecord | undefined {
-  const next = records.next();
-  return next.done === true ? undefined : next.value;
+/** A number for each topic that this process has had partitions of. */
+const topicNumbers = new Map<TopicId, number>();
+
+function laneSpaceOf(topicId: TopicId, partition: number): string {
+  const number = topicNumbers.get(topicId) ?? topicNumbers.size;
+  topicNumbers.set(topicId, number);
+  return `${number}:${partition}`;
 }

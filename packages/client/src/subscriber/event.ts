@@ -53,7 +53,8 @@ export class NaruEvent<T = unknown> {
   readonly #serde: Serde<unknown>;
   readonly #record: StreamedRecord;
   #headers: EventHeaders | undefined;
-  #value: { readonly decoded: T } | undefined;
+  #value: T | undefined;
+  #isDecoded = false;
   readonly topic: string;
   readonly partition: number;
   readonly offset: bigint;
@@ -105,23 +106,22 @@ export class NaruEvent<T = unknown> {
    * @throws, or rejects with, what {@link value} would throw
    */
   decode(): Promise<void> | undefined {
-    if (this.#value !== undefined) return undefined;
-    const decoded = decodeValue(this.#serde, this.valueBytes, `${this.topic}/${this.partition}/${this.offset}`);
-    if (!isPromise(decoded)) {
-      this.#value = { decoded: decoded as T };
-      return undefined;
-    }
-    return decoded.then((value) => {
-      this.#value = { decoded: value as T };
-    });
+    if (this.#isDecoded) return undefined;
+    const decoded = decodeValue(this.#serde, this.valueBytes, this);
+    if (isPromise(decoded)) return decoded.then((value) => this.#decoded(value as T));
+    this.#decoded(decoded as T);
+    return undefined;
+  }
+
+  #decoded(value: T): void {
+    this.#value = value;
+    this.#isDecoded = true;
   }
 
   /** @throws NaruError SERIALIZATION when the bytes are not what the subscriber's serde expects */
   get value(): T {
-    this.#value ??= {
-      decoded: deserializeValue(this.#serde, this.valueBytes, `${this.topic}/${this.partition}/${this.offset}`) as T,
-    };
-    return this.#value.decoded;
+    if (!this.#isDecoded) this.#decoded(deserializeValue(this.#serde, this.valueBytes, this) as T);
+    return this.#value as T;
   }
 
   /** The same that its publisher got. */

@@ -116,31 +116,43 @@ export class HandlerCall implements HandlerContext {
   /** Calls the handler; never throws or rejects. A promise only where there is something to wait for. */
   run(registration: Registration, events: readonly NaruEvent[], clock: Clock): Awaitable<CallResult> {
     const startMs = clock.monotonicMs();
-    const over = (thrown: CallResult['thrown'], outputs: FinishedOutputs | null = null): CallResult => ({
+    let returned: unknown;
+    try {
+      returned = readsLazily(registration)
+        ? this.#call(registration, events)
+        : this.#decodeAndCall(registration, events);
+    } catch (error) {
+      return this.#failed(error, clock, startMs);
+    }
+    if (!isPromise(returned)) return this.#succeeded(clock, startMs);
+    return returned.then(
+      () => this.#succeeded(clock, startMs),
+      (error: unknown) => this.#failed(error, clock, startMs),
+    );
+  }
+
+  #succeeded(clock: Clock, startMs: number): Awaitable<CallResult> {
+    if (this.#outputs === null) return this.#result(undefined, null, clock, startMs);
+    return this.#outputs.ended(this.#task.events.length).then(
+      (outputs) => this.#result(undefined, outputs, clock, startMs),
+      (error: unknown) => this.#failed(error, clock, startMs),
+    );
+  }
+
+  #failed(error: unknown, clock: Clock, startMs: number): CallResult {
+    this.#outputs?.drop();
+    return this.#result({ error }, null, clock, startMs);
+  }
+
+  #result(thrown: CallResult['thrown'], outputs: FinishedOutputs | null, clock: Clock, startMs: number): CallResult {
+    return {
       note: this.#note,
       durationMs: Math.max(0, Math.round(clock.monotonicMs() - startMs)),
       thrown,
       retryInMs: this.#retryInMs,
       rejectedFor: this.#rejectedFor,
       outputs,
-    });
-    const failed = (error: unknown): CallResult => {
-      this.#outputs?.drop();
-      return over({ error });
     };
-    try {
-      const returned = readsLazily(registration)
-        ? this.#call(registration, events)
-        : this.#decodeAndCall(registration, events);
-      const succeeded = (): Awaitable<CallResult> => {
-        if (this.#outputs === null) return over(undefined);
-        const ended = this.#outputs.ended(this.#task.events.length);
-        return ended.then((outputs) => over(undefined, outputs), failed);
-      };
-      return isPromise(returned) ? returned.then(succeeded, failed) : succeeded();
-    } catch (error) {
-      return failed(error);
-    }
   }
 
   #call(registration: Registration, events: readonly NaruEvent[]): unknown {

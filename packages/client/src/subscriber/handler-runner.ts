@@ -5,6 +5,7 @@
 import { NaruError, isNaruError } from '@naru/protocol';
 import type { MemberClaims } from '../idempotency/idempotency-store.ts';
 import type { Runtime } from '../runtime.ts';
+import type { Awaitable } from '../serde/serde.ts';
 import { isPromise } from '../serde/serde.ts';
 import type { SubscriberSettings } from '../settings.ts';
 import type { AssignedPartition } from './assigned-partition.ts';
@@ -15,7 +16,7 @@ import type { NaruEvent } from './event.ts';
 import { EventClaims } from './event-claims.ts';
 import type { ClaimedIds } from './event-claims.ts';
 import { HandlerCall, failureOf } from './handler-call.ts';
-import type { Failure } from './handler-call.ts';
+import type { CallResult, Failure } from './handler-call.ts';
 import { HandlerFailedError } from './handler-error.ts';
 import { LaneScheduler } from './lane-scheduler.ts';
 import type { WorkOutcome } from './lane-scheduler.ts';
@@ -65,13 +66,16 @@ export class HandlerRunner implements Consumer {
     this.#plain = { publishing, isBuffered: false, grown };
     this.#claims = claims === undefined ? null : new EventClaims(runtime, claims, settings.idempotency.leaseMs);
     this.#scheduler = new LaneScheduler<Task>({
-      timers: options.runtime.timers,
+      timers: runtime.timers,
       concurrency: options.concurrency,
       run: (task) => this.#run(task),
       isStale: (task) => task.source.isStale(task),
+      ended: (task) => task.source.ended(task),
+      failed: (error) => this.failed(error as Error), // a bug, or the user's serde or store out of bounds
       dropped: (task) => task.source.dropped(task),
       mayStart: () => !this.#isTransactional || this.#bufferedOutputBytes() < MAX_BUFFERED_OUTPUT_BYTES,
       progressed: () => {
+        this.#progressMs = Math.max(this.#progressMs, runtime.clock.monotonicMs());
         this.wake();
         this.#consumption?.pollMore();
       },
@@ -202,21 +206,13 @@ export class HandlerRunner implements Consumer {
     }
   }
 
-  async #run(task: Task): Promise<WorkOutcome> {
+  #run(task: Task): Awaitable<WorkOutcome> {
     if (this.#scheduler.running === 1) this.#progressMs = this.#options.runtime.clock.monotonicMs();
     task.source.began(task);
-    let outcome: WorkOutcome;
-    try {
-      outcome = await this.#handle(task);
-    } catch (error) {
-      this.failed(error as Error); // a bug, or the user's serde or store out of bounds
-    }
-    this.#progressMs = Math.max(this.#progressMs, this.#options.runtime.clock.monotonicMs());
-    task.source.ended(task);
-    return outcome;
+    return this.#handle(task);
   }
 
-  #handle(task: Task): Promise<WorkOutcome> | WorkOutcome {
+  #handle(task: Task): Awaitable<WorkOutcome> {
     const { registration, source } = task;
     const { settings } = this.#options;
     const claims = this.#claims;
@@ -242,36 +238,56 @@ export class HandlerRunner implements Consumer {
     return undefined;
   }
 
-  async #call(
+  /** Without a promise where there is nothing to wait for. */
+  #call(
     task: Task,
     registration: Registration,
     events: readonly NaruEvent[],
     claimed: ClaimedIds | null,
-  ): Promise<WorkOutcome> {
-    const { source } = task;
-    const { runtime, settings, group } = this.#options;
+  ): Awaitable<WorkOutcome> {
     task.attempt += 1;
-    const call = new HandlerCall(task, group, source.buffersOutputs ? this.#buffered : this.#plain);
-    const called = call.run(registration, events, runtime.clock);
-    const result = isPromise(called) ? await called : called;
+    const call = new HandlerCall(task, this.#options.group, task.source.buffersOutputs ? this.#buffered : this.#plain);
+    const called = call.run(registration, events, this.#options.runtime.clock);
+    if (!isPromise(called)) return this.#called(task, registration, claimed, call, called);
+    return called.then((result) => this.#called(task, registration, claimed, call, result));
+  }
+
+  #called(
+    task: Task,
+    registration: Registration,
+    claimed: ClaimedIds | null,
+    call: HandlerCall,
+    result: CallResult,
+  ): Awaitable<WorkOutcome> {
+    const { runtime, settings } = this.#options;
     this.#runningOutputBytes -= call.outputBytes;
     const policy = registration.retry === undefined ? settings : { retry: registration.retry };
     const failure = failureOf(result, task.attempt, policy, runtime.random);
-    if (failure === null) {
-      const { note, durationMs, outputs } = result;
-      if (claimed === null) return source.succeeded(task, { note, durationMs, outputs });
-      if (source.buffersOutputs) {
-        // Not before it is committed: a crash between would leave an event out whose outputs nobody has.
-        const accepted = (): void => void this.#claims?.complete(claimed);
-        const undone = (): void => void this.#claims?.release(claimed);
-        return source.succeeded(task, { note, durationMs, outputs, accepted, undone });
-      }
-      await this.#claims?.complete(claimed);
-      return source.succeeded(task, { note, durationMs, outputs });
+    if (claimed !== null) return this.#calledOnce(task, claimed, result, failure);
+    if (failure === null) return task.source.succeeded(task, result);
+    return this.#failed(task, failure, result.durationMs, result.note);
+  }
+
+  async #calledOnce(
+    task: Task,
+    claimed: ClaimedIds,
+    { note, durationMs, outputs }: CallResult,
+    failure: Failure | null,
+  ): Promise<WorkOutcome> {
+    const { source } = task;
+    if (failure !== null) {
+      const outcome = this.#failed(task, failure, durationMs, note);
+      if (typeof outcome !== 'number') await this.#claims?.release(claimed);
+      return outcome;
     }
-    const outcome = this.#failed(task, failure, result.durationMs, result.note);
-    if (claimed !== null && typeof outcome !== 'number') await this.#claims?.release(claimed);
-    return outcome;
+    if (source.buffersOutputs) {
+      // Not before it is committed: a crash between would leave an event out whose outputs nobody has.
+      const accepted = (): void => void this.#claims?.complete(claimed);
+      const undone = (): void => void this.#claims?.release(claimed);
+      return source.succeeded(task, { note, durationMs, outputs, accepted, undone });
+    }
+    await this.#claims?.complete(claimed);
+    return source.succeeded(task, { note, durationMs, outputs });
   }
 
   #failed(task: Task, failure: Failure, durationMs: number, note: string): WorkOutcome {

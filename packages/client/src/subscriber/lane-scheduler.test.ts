@@ -100,6 +100,45 @@ describe('lanes', () => {
     expect([scheduler.pending, time.pendingTimers]).toEqual([0, 0]);
   });
 
+  it('keep their places until what was being added is added, also for work that ends at once', async () => {
+    const started: string[] = [];
+    let progressed = 0;
+    const scheduler = new LaneScheduler<string>({
+      timers: new VirtualTime(),
+      concurrency: 2,
+      run: (name) => {
+        started.push(name);
+        return undefined;
+      },
+      isStale: () => false,
+      progressed: () => (progressed += 1),
+    });
+    for (const name of ['a1', 'a2', 'b1', 'c1']) scheduler.add(name.charAt(0), name);
+    expect([started, scheduler.running, scheduler.wantsMore]).toEqual([['a1', 'b1'], 2, false]);
+    await settle();
+    expect([started, scheduler.pending, progressed]).toEqual([['a1', 'b1', 'c1', 'a2'], 0, 2]);
+  });
+
+  it('go on behind work that throws or rejects, of which the owner is told', async () => {
+    const errors: unknown[] = [];
+    const ended: string[] = [];
+    const scheduler = new LaneScheduler<string>({
+      timers: new VirtualTime(),
+      concurrency: 1,
+      run: (name) => {
+        if (name === 'throws') throw new Error(name);
+        return name === 'rejects' ? Promise.reject(new Error(name)) : undefined;
+      },
+      failed: (error) => errors.push((error as Error).message),
+      ended: (name) => ended.push(name),
+      isStale: () => false,
+      progressed: () => {},
+    });
+    for (const name of ['throws', 'rejects', 'works']) scheduler.add('a', name);
+    await settle();
+    expect([errors, ended, scheduler.pending]).toEqual([['throws', 'rejects'], ['throws', 'rejects', 'works'], 0]);
+  });
+
   it.each([1, 2, 3, 4, 5])('never overlap or reorder one lane, whatever fails when (seed %i)', async (seed) => {
     const random = seededRandom(seed);
     const time = new VirtualTime();

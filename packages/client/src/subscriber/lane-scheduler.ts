@@ -4,33 +4,43 @@
  *
  * Work that asks to be done again later keeps its lane but not its place, so that a failing key delays nobody else. A lane can
  * also be suspended, with nothing of it running until it is resumed, and be emptied.
+ *
+ * Work that has ended gives its place and lane up in a microtask of its own, together with all that ended until then: most work ends
+ * at once, and so what follows from it is done once for many, and never while more is being added.
+ *
  * Bounded by its caller, who looks at {@link LaneScheduler.pending}, {@link LaneScheduler.failing} and
  * {@link LaneScheduler.wantsMore} before adding.
  */
 import { assert } from '@naru/base';
 import type { TimerHandle, Timers } from '@naru/base';
+import type { Awaitable } from '../serde/serde.ts';
+import { isPromise } from '../serde/serde.ts';
 
 /** Undefined when the work is over; milliseconds after which to do it again; or over, with its lane suspended. */
 export type WorkOutcome = number | 'suspend' | undefined;
 
-interface Lane<T> {
-  /** Behind the work at its head. */
-  readonly waiting: T[];
-  item: T;
-  head: 'runnable' | 'running' | 'delayed' | 'suspended';
-}
-
+/** A lane with what is at its head; or work without one. */
 interface Work<T> {
   readonly lane: string | null;
-  readonly item: T;
+  /** Behind the head, once there was any. */
+  waiting: T[] | null;
+  item: T;
+  head: 'runnable' | 'running' | 'delayed' | 'suspended';
+  /** Of the head, when it has ended. */
+  outcome: WorkOutcome;
 }
+
+const NOW = Promise.resolve();
 
 export interface LaneSchedulerOptions<T> {
   readonly timers: Timers;
   /** Work done at a time. */
   readonly concurrency: number;
-  /** Must not reject. */
-  run(item: T): Promise<WorkOutcome>;
+  run(item: T): Awaitable<WorkOutcome>;
+  /** Called after each run. */
+  ended?(item: T): void;
+  /** It threw or rejected, which it must not: it is over. */
+  failed?(error: unknown): void;
   /** Whether to leave the work out: its partition was given up. Asked right before it would run. */
   isStale(item: T): boolean;
   /** Whether anything may begin now; where it may not, {@link LaneScheduler.dropStale} looks again. Default: yes. */
@@ -44,10 +54,12 @@ export interface LaneSchedulerOptions<T> {
 export class LaneScheduler<T> {
   readonly #options: LaneSchedulerOptions<T>;
   /** A lane that is here is occupied. */
-  readonly #lanes = new Map<string, Lane<T>>();
+  readonly #lanes = new Map<string, Work<T>>();
   /** Those of them that wait to be resumed. */
-  readonly #suspended = new Map<string, Lane<T>>();
+  readonly #suspended = new Map<string, Work<T>>();
   readonly #runnable: Work<T>[] = [];
+  /** What has run and still has its place. */
+  #ended: Work<T>[] = [];
   readonly #delayed = new Map<Work<T>, TimerHandle>();
   #running = 0;
   #pending = 0;
@@ -83,22 +95,21 @@ export class LaneScheduler<T> {
 
   /** Work behind the head of the lane. */
   waiting(lane: string): number {
-    return this.#lanes.get(lane)?.waiting.length ?? 0;
+    return this.#lanes.get(lane)?.waiting?.length ?? 0;
   }
 
   add(lane: string | null, item: T): void {
     if (this.#isStopped) return;
     this.#pending += 1;
-    if (lane !== null) {
-      const occupied = this.#lanes.get(lane);
-      if (occupied !== undefined) {
-        occupied.waiting.push(item);
-        if (occupied.head === 'delayed') this.#failing += 1;
-        return;
-      }
-      this.#lanes.set(lane, { waiting: [], item, head: 'runnable' });
+    const occupied = lane === null ? undefined : this.#lanes.get(lane);
+    if (occupied !== undefined) {
+      (occupied.waiting ??= []).push(item);
+      if (occupied.head === 'delayed') this.#failing += 1;
+      return;
     }
-    this.#runnable.push({ lane, item });
+    const work: Work<T> = { lane, waiting: null, item, head: 'runnable', outcome: undefined };
+    if (lane !== null) this.#lanes.set(lane, work);
+    this.#runnable.push(work);
     this.#start();
   }
 
@@ -106,7 +117,7 @@ export class LaneScheduler<T> {
   addFirst(lane: string, items: readonly T[]): void {
     const occupied = this.#lanes.get(lane);
     assert(occupied !== undefined, 'work goes first in a lane that is occupied');
-    occupied.waiting.unshift(...items);
+    (occupied.waiting ??= []).unshift(...items);
     this.#pending += items.length;
     if (occupied.head === 'delayed') this.#failing += items.length;
   }
@@ -114,11 +125,9 @@ export class LaneScheduler<T> {
   /** Takes out what waits in the lane behind its head; of that, what `which` says. */
   takeWaiting(lane: string, which: (item: T) => boolean = () => true): T[] {
     const occupied = this.#lanes.get(lane);
-    if (occupied === undefined) return [];
+    if (occupied === undefined || occupied.waiting === null) return [];
     const taken = occupied.waiting.filter((item) => which(item));
-    const left = occupied.waiting.filter((item) => !taken.includes(item));
-    occupied.waiting.length = 0;
-    occupied.waiting.push(...left);
+    occupied.waiting = occupied.waiting.filter((item) => !taken.includes(item));
     this.#pending -= taken.length;
     if (occupied.head === 'delayed') this.#failing -= taken.length;
     return taken;
@@ -141,7 +150,7 @@ export class LaneScheduler<T> {
   resume(lane: string): void {
     const occupied = this.#suspended.get(lane);
     if (occupied === undefined) return;
-    this.#next(lane, occupied);
+    this.#next(occupied);
     this.#start();
   }
 
@@ -159,6 +168,10 @@ export class LaneScheduler<T> {
 
   /** Looks again at work that waits and has become stale, so that it is not kept until its time. */
   dropStale(): void {
+    if (this.#delayed.size === 0 && this.#suspended.size === 0) {
+      this.#start();
+      return;
+    }
     for (const [work, timer] of this.#delayed) {
       if (!this.#options.isStale(work.item)) continue;
       timer.cancel();
@@ -169,7 +182,7 @@ export class LaneScheduler<T> {
     for (const [lane, occupied] of this.#suspended) {
       if (!this.#options.isStale(occupied.item)) continue;
       for (const item of this.takeWaiting(lane, (one) => this.#options.isStale(one))) this.#options.dropped?.(item);
-      this.#next(lane, occupied);
+      this.#next(occupied);
     }
     this.#start();
   }
@@ -178,7 +191,7 @@ export class LaneScheduler<T> {
     while (!this.#isStopped && this.#running < this.#options.concurrency) {
       if (this.#runnable.length === 0 || this.#options.mayStart?.() === false) return;
       const work = this.#runnable.shift() as Work<T>;
-      if (!this.#options.isStale(work.item)) void this.#run(work);
+      if (!this.#options.isStale(work.item)) this.#run(work);
       else {
         this.#options.dropped?.(work.item);
         this.#over(work);
@@ -186,15 +199,45 @@ export class LaneScheduler<T> {
     }
   }
 
-  async #run(work: Work<T>): Promise<void> {
+  #run(work: Work<T>): void {
     this.#running += 1;
-    this.#setHead(work.lane, 'running');
-    const outcome = await this.#options.run(work.item);
-    this.#running -= 1;
-    if (this.#isStopped) this.#pending -= 1;
-    else if (outcome === undefined) this.#over(work);
-    else if (outcome === 'suspend') this.#suspend(work);
-    else this.#delay(work, outcome);
+    work.head = 'running';
+    try {
+      const outcome = this.#options.run(work.item);
+      if (!isPromise(outcome)) this.#hasEnded(work, outcome);
+      else {
+        outcome.then(
+          (value) => this.#hasEnded(work, value),
+          (error: unknown) => this.#hasFailed(work, error),
+        );
+      }
+    } catch (error) {
+      this.#hasFailed(work, error);
+    }
+  }
+
+  #hasFailed(work: Work<T>, error: unknown): void {
+    this.#options.failed?.(error);
+    this.#hasEnded(work, undefined);
+  }
+
+  #hasEnded(work: Work<T>, outcome: WorkOutcome): void {
+    work.outcome = outcome;
+    if (this.#ended.push(work) === 1) void NOW.then(() => this.#goOn());
+  }
+
+  /** What has ended gives its place up. */
+  #goOn(): void {
+    const ended = this.#ended;
+    this.#ended = [];
+    for (const work of ended) {
+      this.#options.ended?.(work.item);
+      this.#running -= 1;
+      if (this.#isStopped) this.#pending -= 1;
+      else if (work.outcome === undefined) this.#over(work);
+      else if (work.outcome === 'suspend') this.#suspend(work);
+      else this.#delay(work, work.outcome);
+    }
     this.#start();
     this.#options.progressed();
   }
@@ -205,17 +248,16 @@ export class LaneScheduler<T> {
       return;
     }
     this.#pending -= 1;
-    const occupied = this.#lanes.get(work.lane) as Lane<T>;
-    occupied.head = 'suspended';
-    this.#suspended.set(work.lane, occupied);
+    work.head = 'suspended';
+    this.#suspended.set(work.lane, work);
   }
 
   #delay(work: Work<T>, delayMs: number): void {
-    this.#setHead(work.lane, 'delayed');
-    this.#failing += 1 + (work.lane === null ? 0 : this.waiting(work.lane));
+    work.head = 'delayed';
+    this.#failing += 1 + (work.waiting?.length ?? 0);
     const timer = this.#options.timers.after(delayMs, () => {
       this.#undelay(work);
-      this.#setHead(work.lane, 'runnable');
+      work.head = 'runnable';
       this.#runnable.unshift(work);
       this.#start();
     });
@@ -224,29 +266,24 @@ export class LaneScheduler<T> {
 
   #undelay(work: Work<T>): void {
     this.#delayed.delete(work);
-    this.#failing -= 1 + (work.lane === null ? 0 : this.waiting(work.lane));
+    this.#failing -= 1 + (work.waiting?.length ?? 0);
   }
 
-  #over({ lane }: Work<T>): void {
+  #over(work: Work<T>): void {
     this.#pending -= 1;
-    const occupied = lane === null ? undefined : this.#lanes.get(lane);
-    if (lane !== null && occupied !== undefined) this.#next(lane, occupied);
+    if (work.lane !== null) this.#next(work);
   }
 
-  #next(lane: string, occupied: Lane<T>): void {
-    this.#suspended.delete(lane);
-    const next = occupied.waiting.shift();
+  #next(work: Work<T>): void {
+    const lane = work.lane as string;
+    if (this.#suspended.size > 0) this.#suspended.delete(lane);
+    const next = work.waiting?.shift();
     if (next === undefined) {
       this.#lanes.delete(lane);
       return;
     }
-    occupied.head = 'runnable';
-    occupied.item = next;
-    this.#runnable.push({ lane, item: next });
-  }
-
-  #setHead(lane: string | null, head: Lane<T>['head']): void {
-    const occupied = lane === null ? undefined : this.#lanes.get(lane);
-    if (occupied !== undefined) occupied.head = head;
+    work.head = 'runnable';
+    work.item = next;
+    this.#runnable.push(work);
   }
 }

@@ -20,31 +20,34 @@ export interface OrderedTask extends Task {
   isCommitted: boolean;
 }
 
-interface TakenEvents {
-  readonly partition: AssignedPartition;
-  readonly taken: readonly (TakenRecord | null)[];
-  readonly records: readonly StreamedRecord[];
-  readonly isBatch: boolean;
-}
+const NONE: readonly string[] = Object.freeze([]);
 
+/** @param returned the one event, where the broker kept it and it is not among `taken` */
 export function makeOrderedTask(
   source: TaskSource,
   registrations: Registrations,
-  { partition, taken, records, isBatch }: TakenEvents,
+  partition: AssignedPartition,
+  taken: readonly (TakenRecord | null)[],
+  isBatch: boolean,
+  returned: StreamedRecord | null = null,
 ): OrderedTask {
-  const first = records[0] as StreamedRecord;
+  const first = returned ?? (taken[0] as TakenRecord).record;
   const { topic, topicId, partition: number } = partition;
   const registration = registrations.find(topic, first);
   const serde = registration?.serde ?? json;
+  const events = [new NaruEvent(topic, topicId, number, first, serde)];
+  for (let i = 1; i < taken.length; i++) {
+    events.push(new NaruEvent(topic, topicId, number, (taken[i] as TakenRecord).record, serde));
+  }
   return {
     source,
     registration,
-    events: records.map((record) => new NaruEvent(topic, topicId, number, record, serde)),
+    events,
     attempt: 0,
     firstFailureMs: 0,
-    claimed: [],
+    claimed: NONE,
     claimedUntilMs: 0,
-    idempotencyIds: [],
+    idempotencyIds: NONE,
     partition,
     lane: isBatch ? partition.key : laneOf(partition, first.key),
     taken,
@@ -55,8 +58,9 @@ export function makeOrderedTask(
 }
 
 /** Null for an event without a key. */
-function laneOf(partition: AssignedPartition, key: Uint8Array | null): string | null {
+function laneOf({ laneSpace }: AssignedPartition, key: Uint8Array | null): string | null {
   if (key === null) return null;
   // One character a byte: equal keys, equal text, whatever the bytes.
-  return `${partition.key}/${Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1')}`;
+  const bytes = key instanceof Buffer ? key : Buffer.from(key.buffer, key.byteOffset, key.length);
+  return `${laneSpace}/${bytes.toString('latin1')}`;
 }

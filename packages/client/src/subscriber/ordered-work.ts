@@ -155,20 +155,29 @@ export class OrderedWork implements TaskSource {
       success.undone?.();
       return this.#holdAgain(task);
     }
-    const { note, durationMs } = success;
-    if (this.buffersOutputs && success.outputs !== null) this.#refusedOutputs.finished(success.outputs, task);
-    const isPlain = note === '' && task.attempt <= 1 && task.idempotencyIds.length === 0;
-    const fields = { attempts: task.attempt, durationMs: BigInt(durationMs), note };
-    for (const [i, taken] of task.taken.entries()) {
-      if (this.buffersOutputs) this.#finishWithOutputs(task, i, fields, isPlain, success);
-      else if (taken !== null && isPlain) task.partition.finish(taken);
-      else this.#conclude(task, i, OutcomeKind.PROCESSED, fields);
-    }
+    const isPlain = success.note === '' && task.attempt <= 1 && task.idempotencyIds.length === 0;
+    if (isPlain && !this.buffersOutputs && task.taken[0] !== null) {
+      for (const taken of task.taken) task.partition.finish(taken as TakenRecord);
+    } else this.#concludeProcessed(task, isPlain, success);
     const { outcomes } = task.partition;
-    const isAwaited = task.idempotencyIds.length > 0 || task.taken.includes(null);
-    if (!outcomes.isEmpty && (isAwaited || this.#isEager(task.partition))) this.#options.outcomes();
+    if (!outcomes.isEmpty && (this.#isAwaited(task) || this.#isEager(task.partition))) this.#options.outcomes();
     this.#uncork(task.partition);
     return undefined;
+  }
+
+  #concludeProcessed(task: OrderedTask, isPlain: boolean, success: Success): void {
+    const { note, durationMs, outputs } = success;
+    if (this.buffersOutputs && outputs !== null) this.#refusedOutputs.finished(outputs, task);
+    const fields = { attempts: task.attempt, durationMs: BigInt(durationMs), note };
+    for (const i of task.taken.keys()) {
+      if (this.buffersOutputs) this.#finishWithOutputs(task, i, fields, isPlain, success);
+      else this.#conclude(task, i, OutcomeKind.PROCESSED, fields);
+    }
+  }
+
+  /** Whether somebody can go on only when the outcome is durable. */
+  #isAwaited({ idempotencyIds, taken }: OrderedTask): boolean {
+    return idempotencyIds.length > 0 || taken[0] === null;
   }
 
   skipped(task: OrderedTask, why: 'unhandled' | 'duplicate'): WorkOutcome {
@@ -327,17 +336,15 @@ export class OrderedWork implements TaskSource {
   }
 
   #addReturned(partition: AssignedPartition, returned: ReturnedRecord, isBatch: boolean): void {
-    const records = [returned.record];
     const { registrations } = this.#options;
-    const task = makeOrderedTask(this, registrations, { partition, taken: [null], records, isBatch });
+    const task = makeOrderedTask(this, registrations, partition, [null], isBatch, returned.record);
     task.attempt = returned.attempts;
     task.firstFailureMs = returned.firstFailureMs;
     this.#scheduler.add(task.lane, task);
   }
 
   #task(partition: AssignedPartition, taken: readonly TakenRecord[], isBatch: boolean): OrderedTask {
-    const records = taken.map(({ record }) => record);
-    return makeOrderedTask(this, this.#options.registrations, { partition, taken, records, isBatch });
+    return makeOrderedTask(this, this.#options.registrations, partition, taken, isBatch);
   }
 
   /** Gives lanes that wait for another attempt to the broker. */

@@ -7,7 +7,7 @@ import { BATCH_HEADER_BYTES, readBatchHeader, sealBatch } from './batch-header.t
 import { writeInt32, writeVarint } from './bytes.ts';
 import { COMPRESSION_TYPES } from './compression.ts';
 import type { CompressionType } from './compression.ts';
-import { decodeRecords, iterateRecords } from './record-reader.ts';
+import { decodeRecords, iterateRecords, openBatch } from './record-reader.ts';
 import type { BatchRecord } from './record-reader.ts';
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value);
@@ -137,6 +137,13 @@ function recordOf(...fields: number[]): Uint8Array {
 describe('hostile lengths', () => {
   const [timestamp, offset, none] = [0, 0, -1];
   const good = recordOf(timestamp, offset, none, none, 0);
+
+  test('are not read past, however often it is asked', () => {
+    const next = recordOf(timestamp, 1, none, none, 0);
+    const reader = openBatch(withBody(new Uint8Array([...good, ...good, ...next]), 3));
+    expect(reader.next()?.offset).toBe(0);
+    for (let i = 0; i < 3; i++) expect(() => reader.next()).toThrow('offset delta 0');
+  });
 
   test('the record that the others are made from is good', () => {
     expect(decodeRecords(withBody(good, 1))).toHaveLength(1);

@@ -100,7 +100,7 @@ function* generateRecords(reader: RecordReader): Generator<StreamedRecord, void,
   for (let record = reader.next(); record !== null; record = reader.next()) yield record;
 }
 
-/** For readers of this directory that need more of a record than {@link BatchRecord} has. Errors as {@link decodeRecords}. */
+/** As {@link iterateRecords}, for who reads very many, or needs more of a record than {@link BatchRecord} has. */
 export function openBatch(batch: Uint8Array, codecs?: CompressionCodecs, options?: DecodeOptions): RecordReader {
   const header = options?.checkCrc === false ? readBatchHeader(batch) : verifyBatch(batch, 'stored');
   if (header.sizeBytes !== batch.length) {
@@ -130,6 +130,8 @@ export class RecordReader {
   #end: number;
   #read = 0;
   #lastOffsetDelta = -1;
+  /** What is behind damage is not read: it could look like records. */
+  #damaged: NaruError | null = null;
 
   constructor(bytes: Uint8Array, position: number, header: BatchHeader) {
     this.#bytes = bytes;
@@ -161,6 +163,7 @@ export class RecordReader {
 
   /** Null after the last. */
   next(): StreamedRecord | null {
+    if (this.#damaged !== null) throw this.#damaged;
     const { header } = this;
     this.#end = this.#bytes.length;
     if (this.#read === header.recordCount) {
@@ -271,6 +274,8 @@ export class RecordReader {
   }
 
   #damage(what: string): NaruError {
-    return corrupt(`record ${this.#read} of ${this.header.recordCount}, at byte ${this.#position}: ${what}`);
+    const where = `record ${this.#read} of ${this.header.recordCount}, at byte ${this.#position}`;
+    this.#damaged = corrupt(`${where}: ${what}`);
+    return this.#damaged;
   }
 }
