@@ -1,8 +1,15 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { encodePublishBatch, encodeRecords, frameOf, GrpcFrameReader } from './grpc-frames.ts';
-import { PublishStreamRequestSchema, SubscribeResponseSchema } from './proto.ts';
+import {
+  decodePublishBatch,
+  encodePublishAcks,
+  encodePublishBatch,
+  encodeRecords,
+  frameOf,
+  GrpcFrameReader,
+} from './grpc-frames.ts';
+import { PublishStreamRequestSchema, PublishStreamResponseSchema, SubscribeResponseSchema } from './proto.ts';
 
 const bytes = (maxLength: number) => fc.uint8Array({ maxLength });
 const topicId = fc.uint8Array({ minLength: 16, maxLength: 16 });
@@ -16,11 +23,11 @@ describe('a reader of frames', () => {
   it('gives back the messages however the stream is cut', () => {
     fc.assert(
       fc.property(
-        fc.array(bytes(300)),
-        fc.array(fc.integer({ min: 1, max: 50 }), { minLength: 1 }),
+        fc.array(fc.oneof(bytes(300), bytes(3_000))),
+        fc.array(fc.integer({ min: 1, max: 200 }), { minLength: 1 }),
         (messages, cuts) => {
           const stream = joined(messages.flatMap((message) => frameOf([message])));
-          const reader = new GrpcFrameReader(300);
+          const reader = new GrpcFrameReader(3_000);
           const read: Uint8Array[] = [];
           for (let at = 0, turn = 0; at < stream.length; turn++) {
             const size = cuts[turn % cuts.length] as number;
@@ -50,6 +57,60 @@ describe('a reader of frames', () => {
   it('refuses compressed messages', () => {
     const reader = new GrpcFrameReader(1_000);
     expect(() => reader.push(Uint8Array.of(1, 0, 0, 0, 1, 9), () => {})).toThrow(/compressed/);
+  });
+});
+
+describe('messages with every batch', () => {
+  const parts = fc.record({
+    correlationId: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+    topicId: bytes(20),
+    partition: fc.integer({ min: -(2 ** 31), max: 2 ** 31 - 1 }),
+    records: bytes(300),
+  });
+  it('reads a batch to publish as protobuf does', () => {
+    fc.assert(
+      fc.property(parts, ({ correlationId, topicId: topic, partition: number, records }) => {
+        const message = joined(encodePublishBatch(correlationId, topic, number, records));
+        expect(decodePublishBatch(message)).toEqual({ correlationId, topicId: topic, partition: number, records });
+      }),
+    );
+  });
+
+  it('leaves to protobuf what is anything else, however it is damaged', () => {
+    fc.assert(
+      fc.property(
+        parts,
+        fc.array(fc.tuple(fc.nat(40), fc.nat(255)), { maxLength: 3 }),
+        fc.nat(400),
+        ({ correlationId, topicId: topic, partition: number, records }, changes, cut) => {
+          const whole = joined(encodePublishBatch(correlationId, topic, number, records));
+          for (const [at, byte] of changes) if (at < whole.length) whole[at] = byte;
+          const message = cut < 40 ? whole.subarray(0, whole.length - cut) : whole;
+          const read = decodePublishBatch(message);
+          if (read === null) return;
+          const { message: theirs } = fromBinary(PublishStreamRequestSchema, message);
+          expect(theirs).toMatchObject({ case: 'batch', value: read });
+        },
+      ),
+    );
+    const fields = toBinary(PublishStreamRequestSchema, create(PublishStreamRequestSchema));
+    expect(decodePublishBatch(fields)).toBeNull();
+    const open = create(PublishStreamRequestSchema, { message: { case: 'open', value: { clientId: 'a' } } });
+    expect(decodePublishBatch(toBinary(PublishStreamRequestSchema, open))).toBeNull();
+  });
+
+  it('encodes acknowledgements as protobuf does', () => {
+    const ack = fc.record({
+      correlationId: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+      baseOffset: fc.oneof(fc.nat(200), fc.maxSafeNat()),
+    });
+    fc.assert(
+      fc.property(fc.array(ack, { maxLength: 30 }), (acks) => {
+        const value = { acks: acks.map((one) => ({ ...one, baseOffset: BigInt(one.baseOffset) })) };
+        const response = create(PublishStreamResponseSchema, { message: { case: 'acks', value } });
+        expect(new Uint8Array(encodePublishAcks(acks))).toEqual(toBinary(PublishStreamResponseSchema, response));
+      }),
+    );
   });
 });
 

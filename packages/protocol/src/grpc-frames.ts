@@ -2,14 +2,17 @@
  * gRPC's framing of messages on a stream (PROTOCOL-HTTP2.md, "Length-Prefixed-Message"): a flag byte, a length of four
  * bytes, the message. Compressed messages are refused: record batches bring their own compression.
  *
- * Owns the bytes between a transport and a message. Batches are neither copied when they are written ({@link frameOf}
- * gives pieces) nor more than once when they are read.
+ * Owns the bytes between a transport and a message, and the few messages that come with every batch: those of publishing and
+ * subscribing, whose encoding by descriptors costs more than what they say. Batches are neither copied when they are written
+ * ({@link frameOf} gives pieces) nor more than once when they are read.
  */
-import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { allocate } from './allocate.ts';
 import { NaruError } from './errors.ts';
 
 const PREFIX_BYTES = 5;
+/** Messages up to this size are written in one piece: copying them costs less than another piece does. */
+const ONE_PIECE_BYTES = 1024;
 
 /** Puts messages together from the chunks of a stream. */
 export class GrpcFrameReader {
@@ -38,16 +41,18 @@ export class GrpcFrameReader {
     let at = 0;
     while (at < chunk.length || (this.#message !== null && this.#messageBytes === this.#message.length)) {
       if (this.#message === null) {
-        const taken = Math.min(PREFIX_BYTES - this.#prefixBytes, chunk.length - at);
-        this.#prefix.set(chunk.subarray(at, at + taken), this.#prefixBytes);
-        this.#prefixBytes += taken;
-        at += taken;
+        while (at < chunk.length && this.#prefixBytes < PREFIX_BYTES) {
+          this.#prefix[this.#prefixBytes] = chunk[at] as number;
+          this.#prefixBytes += 1;
+          at += 1;
+        }
         if (this.#prefixBytes < PREFIX_BYTES) return;
         this.#message = allocate(this.#length());
       }
       const message = this.#message;
       const taken = Math.min(message.length - this.#messageBytes, chunk.length - at);
-      message.set(chunk.subarray(at, at + taken), this.#messageBytes);
+      // Most chunks are the middle of a message.
+      message.set(taken === chunk.length ? chunk : chunk.subarray(at, at + taken), this.#messageBytes);
       this.#messageBytes += taken;
       at += taken;
       if (this.#messageBytes < message.length) return;
@@ -77,9 +82,16 @@ export class GrpcFrameReader {
 export function frameOf(pieces: readonly Uint8Array[]): Uint8Array[] {
   let length = 0;
   for (const piece of pieces) length += piece.length;
-  const prefix = new Uint8Array(PREFIX_BYTES);
-  new DataView(prefix.buffer).setUint32(1, length);
-  return [prefix, ...pieces];
+  const isSmall = length <= ONE_PIECE_BYTES;
+  const first = new Uint8Array(isSmall ? PREFIX_BYTES + length : PREFIX_BYTES);
+  for (let i = PREFIX_BYTES - 1, rest = length; rest > 0; i--, rest >>>= 8) first[i] = rest;
+  if (!isSmall) return [first, ...pieces];
+  let at = PREFIX_BYTES;
+  for (const piece of pieces) {
+    first.set(piece, at);
+    at += piece.length;
+  }
+  return [first];
 }
 
 /** `PublishStreamRequest.batch` in pieces; the last one is `records` itself. */
@@ -97,6 +109,96 @@ export function encodePublishBatch(
   const head = batch.finish();
   const request = new BinaryWriter().tag(2, WireType.LengthDelimited).uint32(head.length + records.length);
   return [request.raw(head).finish(), records];
+}
+
+/** What `PublishStreamRequest.batch` says. */
+export interface PublishBatchParts {
+  readonly correlationId: number;
+  readonly topicId: Uint8Array;
+  readonly partition: number;
+  readonly records: Uint8Array;
+}
+
+/** Field number and wire type. */
+const TAG = { request: 0x12, correlationId: 0x08, topicId: 0x12, partition: 0x18, records: 0x22 } as const;
+
+/**
+ * A message of {@link encodePublishBatch}, as views of it. Null for whatever is not that: other messages, and also this one with
+ * fields in another order or more than once, which protobuf allows.
+ */
+export function decodePublishBatch(message: Uint8Array): PublishBatchParts | null {
+  if (message[0] !== TAG.request) return null;
+  const reader = new BinaryReader(message);
+  reader.pos = 1;
+  try {
+    const length = reader.uint32();
+    if (length !== message.length - reader.pos) return null;
+    let tag = reader.uint32();
+    const correlationId = tag === TAG.correlationId ? reader.uint32() : 0;
+    if (tag === TAG.correlationId) tag = reader.uint32();
+    if (tag !== TAG.topicId) return null;
+    const topicId = reader.bytes();
+    tag = reader.uint32();
+    const partition = tag === TAG.partition ? reader.int32() : 0;
+    if (tag === TAG.partition) tag = reader.uint32();
+    if (tag !== TAG.records) return null;
+    const records = reader.bytes();
+    return reader.pos === message.length ? { correlationId, topicId, partition, records } : null;
+  } catch {
+    // It ends too early: whoever decodes it in full says so.
+    return null;
+  }
+}
+
+/** Of a batch that is stored. */
+export interface PlainAck {
+  readonly correlationId: number;
+  readonly baseOffset: number;
+}
+
+/** `PublishStreamResponse.acks` of batches that are stored. */
+export function encodePublishAcks(acks: readonly PlainAck[]): Uint8Array {
+  let length = 0;
+  for (const ack of acks) length += 2 + ackSize(ack);
+  const bytes = new Uint8Array(1 + unsignedSize(length) + length);
+  bytes[0] = 0x12;
+  let at = writeUnsigned(bytes, 1, length);
+  for (const ack of acks) {
+    const { correlationId, baseOffset } = ack;
+    bytes[at] = 0x0a;
+    bytes[at + 1] = ackSize(ack);
+    at += 2;
+    if (correlationId !== 0) {
+      bytes[at] = 0x08;
+      at = writeUnsigned(bytes, at + 1, correlationId);
+    }
+    if (baseOffset !== 0) {
+      bytes[at] = 0x10;
+      at = writeUnsigned(bytes, at + 1, baseOffset);
+    }
+  }
+  return bytes;
+}
+
+/** At most 15 bytes, whose length is one byte. */
+function ackSize({ correlationId, baseOffset }: PlainAck): number {
+  const first = correlationId === 0 ? 0 : 1 + unsignedSize(correlationId);
+  return first + (baseOffset === 0 ? 0 : 1 + unsignedSize(baseOffset));
+}
+
+function unsignedSize(value: number): number {
+  let size = 1;
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) size += 1;
+  return size;
+}
+
+/** A safe integer that is not negative, as protobuf's varint. */
+function writeUnsigned(bytes: Uint8Array, at: number, value: number): number {
+  let position = at;
+  let rest = value;
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes[position++] = (rest % 0x80) | 0x80;
+  bytes[position++] = rest;
+  return position;
 }
 
 /** What `SubscribeResponse.records` says of one partition. */

@@ -5,7 +5,7 @@
  * answered stay below {@link MAX_IN_FLIGHT_BYTES} for a stream, and below the budget for all streams, plus one batch
  * each, since the door takes nothing more until {@link ready}.
  */
-import { partitionKey, topicIdFromBytes } from '@naru/base';
+import { partitionKey, topicIdFromBytes, type PartitionKey, type TopicId } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
 import type { TransactionRef } from '../core/transaction/commands.ts';
 import type { ProducerIdentity } from '../core/transaction/transaction-state.ts';
@@ -34,6 +34,9 @@ export class ProducerSession {
   readonly #total: ByteBudget;
   readonly #own = new ByteBudget(MAX_IN_FLIGHT_BYTES);
   readonly #answer: (outcome: BatchOutcome) => void;
+  /** Of the last batch: most streams are of one topic, whose text is made once. */
+  #topicBytes: Uint8Array = new Uint8Array(16);
+  #topicId: TopicId = topicIdFromBytes(this.#topicBytes);
   #inFlight = 0;
 
   /**
@@ -52,7 +55,7 @@ export class ProducerSession {
       const refusal = refuse('INVALID_REQUEST', `a topic id has 16 bytes, not ${topicId.length}`);
       return this.#answer({ correlationId, baseOffset: -1, refusal });
     }
-    const command = { type: 'append', partition: partitionKey(topicIdFromBytes(topicId), partition), batch } as const;
+    const command = { type: 'append', partition: this.#keyOf(topicId, partition), batch } as const;
     this.#follow(batch.length, this.#shard.submit(command), (reply: AppendReply | Refusal) =>
       isRefusal(reply)
         ? { correlationId, baseOffset: -1, refusal: reply }
@@ -71,6 +74,14 @@ export class ProducerSession {
         ? { correlationId, baseOffset: -1, refusal: reply }
         : { correlationId, baseOffset: -1, refusal: null, next: { transactionalId, ...reply } },
     );
+  }
+
+  #keyOf(topicId: Uint8Array, partition: number): PartitionKey {
+    if (!isSame(topicId, this.#topicBytes)) {
+      this.#topicBytes = topicId.slice();
+      this.#topicId = topicIdFromBytes(topicId);
+    }
+    return partitionKey(this.#topicId, partition);
   }
 
   #follow<T>(bytes: number, work: Promise<T | Refusal>, outcome: (reply: T | Refusal) => BatchOutcome): void {
@@ -97,4 +108,9 @@ export class ProducerSession {
   get inFlight(): number {
     return this.#inFlight;
   }
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return a.length === b.length;
 }

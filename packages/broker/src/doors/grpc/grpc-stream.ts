@@ -25,12 +25,29 @@ export interface StreamMethod {
   serve(requests: AsyncIterable<Uint8Array>, peer: string, signal: AbortSignal): AsyncIterable<readonly Uint8Array[]>;
 }
 
-/** Messages out of bytes. @throws NaruError INVALID_REQUEST for bytes that are no such message */
-export async function* decoded<Desc extends DescMessage>(
+/**
+ * Messages out of bytes. Not a generator, which would cost several turns of the microtask queue for each message.
+ *
+ * @param read one message, for the frequent ones; null where {@link decode} has to. Default: it always has to
+ * @throws NaruError INVALID_REQUEST for bytes that are no such message
+ */
+export function decoded<Desc extends DescMessage>(
   schema: Desc,
   messages: AsyncIterable<Uint8Array>,
+  read: (bytes: Uint8Array) => MessageShape<Desc> | null = () => null,
 ): AsyncIterable<MessageShape<Desc>> {
-  for await (const bytes of messages) yield decode(schema, bytes);
+  return {
+    [Symbol.asyncIterator]() {
+      const iterator = messages[Symbol.asyncIterator]();
+      return {
+        async next() {
+          const next = await iterator.next();
+          if (next.done === true) return { done: true, value: undefined };
+          return { done: false, value: read(next.value) ?? decode(schema, next.value) };
+        },
+      };
+    },
+  };
 }
 
 function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): MessageShape<Desc> {

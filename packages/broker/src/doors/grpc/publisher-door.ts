@@ -3,6 +3,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import type { HandlerContext, ServiceImpl } from '@connectrpc/connect';
 import type { Logger } from '@naru/base';
 import { NaruError } from '@naru/protocol';
+import { decodePublishBatch, encodePublishAcks } from '@naru/protocol/grpc-frames';
 import {
   PublishAckSchema,
   PublishResponseSchema,
@@ -19,7 +20,7 @@ import {
 } from '@naru/protocol/proto';
 import { isRefusal, type ShardClient } from '../../runtime/commands.ts';
 import type { ByteBudget } from '../../service/byte-budget.ts';
-import { MAX_IN_FLIGHT_BYTES, ProducerSession } from '../../service/producer-session.ts';
+import { MAX_IN_FLIGHT_BYTES, ProducerSession, type BatchOutcome } from '../../service/producer-session.ts';
 import type { ProducerIds } from '../../service/producer-ids.ts';
 import type { TransactionService } from '../../service/transactions.ts';
 import type { PublishService } from '../../service/publish.ts';
@@ -44,9 +45,12 @@ export interface PublisherDoorOptions {
   readonly logger: Logger;
 }
 
+/** What a stream says: that it is open, or outcomes. */
+type Said = PublishStreamResponse | readonly BatchOutcome[];
+
 export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   readonly #options: PublisherDoorOptions;
-  readonly #streams = new Set<Outbox<PublishAck>>();
+  readonly #streams = new Set<Outbox<BatchOutcome>>();
 
   constructor(options: PublisherDoorOptions) {
     this.#options = options;
@@ -89,7 +93,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
     context: HandlerContext,
   ): AsyncIterable<PublishStreamResponse> {
     try {
-      yield* this.#serve(requests, context.signal);
+      for await (const said of this.#serve(requests, context.signal)) yield toResponse(said);
     } catch (error) {
       throw logged(toConnectError(error), this.#options.logger);
     }
@@ -97,33 +101,23 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
 
   /** {@link publishStream} without the library: see grpc-stream.ts. */
   streamMethod(): StreamMethod {
-    const serve = async function* (responses: AsyncIterable<PublishStreamResponse>): AsyncIterable<Uint8Array[]> {
-      for await (const response of responses) yield [toBinary(PublishStreamResponseSchema, response)];
+    const serve = async function* (answers: AsyncIterable<Said>): AsyncIterable<Uint8Array[]> {
+      for await (const said of answers) yield [encode(said)];
     };
+    const read = (requests: AsyncIterable<Uint8Array>) => decoded(PublishStreamRequestSchema, requests, readBatch);
     return {
       path: '/naru.v1.PublisherService/PublishStream',
-      serve: (requests, _peer, signal) => serve(this.#serve(decoded(PublishStreamRequestSchema, requests), signal)),
+      serve: (requests, _peer, signal) => serve(this.#serve(read(requests), signal)),
     };
   }
 
-  async *#serve(
-    requests: AsyncIterable<PublishStreamRequest>,
-    signal: AbortSignal,
-  ): AsyncIterable<PublishStreamResponse> {
-    const acks = new Outbox<PublishAck>();
+  async *#serve(requests: AsyncIterable<PublishStreamRequest>, signal: AbortSignal): AsyncIterable<Said> {
+    const acks = new Outbox<BatchOutcome>();
     this.#streams.add(acks);
-    const session = new ProducerSession(
-      this.#options.shard,
-      this.#options.inFlight,
-      ({ correlationId, baseOffset, refusal, next }) => {
-        const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
-        const nextTransaction = next === undefined ? {} : { nextTransaction: toWireTransactionRef(next) };
-        acks.push(
-          create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error, ...nextTransaction }),
-        );
-        if (finished && session.inFlight === 0) acks.end();
-      },
-    );
+    const session = new ProducerSession(this.#options.shard, this.#options.inFlight, (outcome) => {
+      acks.push(outcome);
+      if (finished && session.inFlight === 0) acks.end();
+    });
     let finished = false;
     const iterator = requests[Symbol.asyncIterator]();
     try {
@@ -135,9 +129,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
         },
         (error: unknown) => acks.end(error),
       );
-      for (let ready = await acks.takeAll(); ready !== null; ready = await acks.takeAll()) {
-        yield create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: ready } } });
-      }
+      for (let ready = await acks.takeAll(); ready !== null; ready = await acks.takeAll()) yield ready;
     } catch (error) {
       // A connection that broke is nobody's error here.
       if (signal.aborted) return;
@@ -170,7 +162,7 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
   async #read(
     iterator: AsyncIterator<PublishStreamRequest>,
     session: ProducerSession,
-    acks: Outbox<PublishAck>,
+    acks: Outbox<BatchOutcome>,
   ): Promise<void> {
     for (let next = await iterator.next(); next.done !== true; next = await iterator.next()) {
       const { message } = next.value;
@@ -191,6 +183,34 @@ export class PublisherDoor implements ServiceImpl<typeof PublisherService> {
       if (acks.length >= MAX_UNREAD_ACKS) await acks.emptied();
     }
   }
+}
+
+/** Null for other messages. */
+function readBatch(bytes: Uint8Array): PublishStreamRequest | null {
+  const batch = decodePublishBatch(bytes);
+  if (batch === null) return null;
+  const value = { $typeName: 'naru.v1.PublishBatch', ...batch } as const;
+  return { $typeName: 'naru.v1.PublishStreamRequest', message: { case: 'batch', value } };
+}
+
+function isResponse(said: Said): said is PublishStreamResponse {
+  return '$typeName' in said;
+}
+
+function encode(said: Said): Uint8Array {
+  const isStored = !isResponse(said) && said.every(({ refusal, next }) => refusal === null && next === undefined);
+  return isStored ? encodePublishAcks(said) : toBinary(PublishStreamResponseSchema, toResponse(said));
+}
+
+function toResponse(said: Said): PublishStreamResponse {
+  if (isResponse(said)) return said;
+  return create(PublishStreamResponseSchema, { message: { case: 'acks', value: { acks: said.map(toAck) } } });
+}
+
+function toAck({ correlationId, baseOffset, refusal, next }: BatchOutcome): PublishAck {
+  const error = refusal === null ? {} : { error: toErrorMessage(refusal) };
+  const nextTransaction = next === undefined ? {} : { nextTransaction: toWireTransactionRef(next) };
+  return create(PublishAckSchema, { correlationId, baseOffset: BigInt(baseOffset), ...error, ...nextTransaction });
 }
 
 /** @throws NaruError INVALID_REQUEST */
