@@ -21,7 +21,7 @@ function result(kind: Comparison['kind'], subject: Measurement[], limit: Measure
     targets: [
       {
         subject: 'ours',
-        limit: 'bare',
+        limits: ['bare'],
         what: 'half of it',
         isReached: (ours, bare) => ours.bytes / ours.seconds >= 0.5 * (bare.bytes / bare.seconds),
       },
@@ -56,5 +56,19 @@ describe('results', () => {
     expect(verdicts(result('throughput', [moved(50)], [moved(100)]))[0]?.isReached).toBe(true);
     expect(verdicts(result('throughput', [moved(49)], [moved(100)]))[0]?.isReached).toBe(false);
     expect(verdicts(result('throughput', [moved(50)], []))).toEqual([]);
+  });
+
+  test('of several limits a target is judged by the lowest', () => {
+    const { comparison, subjects, limits } = result('throughput', [moved(50)], [moved(100)]);
+    const targets = comparison.targets.map((target) => ({ ...target, limits: ['bare', 'other'] }));
+    const judged = (other: Measurement) =>
+      verdicts({
+        comparison: { ...comparison, targets },
+        subjects,
+        limits: [...limits, scenarioResult(scenario('other'), 'throughput', [other])],
+      });
+    expect(judged(moved(80))).toEqual([{ target: 'ours against other: half of it', isReached: true }]);
+    expect(judged(moved(120))).toEqual([{ target: 'ours against bare: half of it', isReached: true }]);
+    expect(verdicts({ comparison: { ...comparison, targets }, subjects, limits })).toEqual([]);
   });
 });

@@ -65,12 +65,15 @@ export interface Verdict {
 }
 
 export function verdicts({ comparison, subjects, limits }: ComparisonResult): Verdict[] {
-  return comparison.targets.flatMap(({ subject, limit, what, isReached }) => {
-    const of = (results: readonly ScenarioResult[], name: string): Measurement | undefined =>
-      results.find(({ scenario }) => scenario.name === name)?.median;
-    const [measured, bare] = [of(subjects, subject), of(limits, limit)];
-    if (measured === undefined || bare === undefined) return [];
-    return { target: `${subject} against ${limit}: ${what}`, isReached: isReached(measured, bare) };
+  return comparison.targets.flatMap(({ subject, limits: names, what, isReached }) => {
+    const measured = subjects.find(({ scenario }) => scenario.name === subject);
+    const bare = limits.filter(({ scenario }) => names.includes(scenario.name));
+    if (measured === undefined || bare.length < names.length) return [];
+    const lowest = bare.reduce((low, limit) =>
+      figure(comparison.kind, limit.median) < figure(comparison.kind, low.median) ? limit : low,
+    );
+    const target = `${subject} against ${lowest.scenario.name}: ${what}`;
+    return { target, isReached: isReached(measured.median, lowest.median) };
   });
 }
 

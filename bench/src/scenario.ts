@@ -19,7 +19,8 @@ export interface Scenario {
 /** What a ratio of two scenarios should be; said in the report, never enforced. */
 export interface Target {
   readonly subject: string;
-  readonly limit: string;
+  /** The one with the lowest figure counts. */
+  readonly limits: readonly string[];
   readonly what: string;
   readonly isReached: (subject: Measurement, limit: Measurement) => boolean;
 }

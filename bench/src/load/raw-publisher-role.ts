@@ -1,6 +1,8 @@
 /**
- * A publisher on a bare stream, without the SDK: batches of 1 KiB events, encoded as they are sent, with or without the producer id,
- * epoch and sequence that make repeating them safe. What differs is what idempotence costs.
+ * A publisher on a bare stream, without the SDK: batches of 1 KiB events.
+ *
+ * Encoded as they are sent, with or without the producer id, epoch and sequence that make repeating them safe: what differs is what
+ * idempotence costs. Or one batch again and again, encoded before: the load that costs a publisher least.
  */
 import { connect, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
@@ -9,37 +11,47 @@ import { BatchBuilder } from '@naru/protocol/batch';
 import { encodePublishBatch, frameOf, GrpcFrameReader } from '@naru/protocol/grpc-frames';
 import { PublishStreamRequestSchema, PublishStreamResponseSchema } from '@naru/protocol/proto';
 import type { LoadResult } from '../measurement.ts';
-import { BATCH_BYTES, VALUE_BYTES, keys, values } from '../payload.ts';
+import { BATCH_BYTES, VALUE_BYTES, keys, sampleBatch, values } from '../payload.ts';
+import type { SampleBatch } from '../payload.ts';
 import { clientSettings } from './http2-options.ts';
 
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
-/** As many as a partition remembers of a producer. */
+/** Of a partition; as many as it remembers of a producer. */
 const BATCHES_IN_FLIGHT = 5;
+/** Of encoded batches, over all partitions: as many bytes as the broker lets a stream have. */
+const ENCODED_BYTES_IN_FLIGHT = 8 * 1024 * 1024;
 const SEQUENCES = 2 ** 31;
 
 export interface RawPublisherOptions {
   readonly bootstrap: string;
   readonly topic: string;
   readonly partitions: number;
-  readonly isIdempotent: boolean;
+  /** `encoded`: without producer id, all the same. */
+  readonly batches: BatchKind;
 }
+
+type BatchKind = 'idempotent' | 'plain' | 'encoded';
 
 interface OpenPartition {
   readonly partition: number;
   sequence: number;
 }
 
-export async function openRawPublisher({ bootstrap, topic, partitions, isIdempotent }: RawPublisherOptions) {
+export async function openRawPublisher({ bootstrap, topic, partitions, batches }: RawPublisherOptions) {
   const naru = await connectNaru({ brokers: [bootstrap] });
   const created = await naru.admin.createTopic(topic, { partitions });
   await naru.close();
   const topicId = Buffer.from(created.topicId.replaceAll('-', ''), 'hex');
   const load = new RawPublisher(bootstrap, topicId, partitions);
   const producerId = await load.open();
-  const producer = isIdempotent ? producerId : null;
+  const encoded = batches === 'encoded' ? sampleBatch() : null;
+  const producer = batches === 'idempotent' ? producerId : null;
+  const inFlight =
+    encoded === null ? BATCHES_IN_FLIGHT : Math.floor(ENCODED_BYTES_IN_FLIGHT / encoded.bytes.length / partitions);
+  const next = (to: OpenPartition): SampleBatch => encoded ?? load.encode(to, producer);
   return {
     ready: {},
-    commands: { publishFor: ({ seconds }: { seconds: number }) => load.publishFor(seconds, producer) },
+    commands: { publishFor: ({ seconds }: { seconds: number }) => load.publishFor(seconds, inFlight, next) },
     close: () => load.close(),
   };
 }
@@ -78,8 +90,8 @@ class RawPublisher {
     return this.#opened.promise;
   }
 
-  /** As fast as it goes, and until the last batch is stored. */
-  async publishFor(seconds: number, producerId: number | null): Promise<LoadResult> {
+  /** As fast as it goes, and until the last batch is stored. @param inFlight batches of a partition that are not answered */
+  async publishFor(seconds: number, inFlight: number, next: (to: OpenPartition) => SampleBatch): Promise<LoadResult> {
     const startMs = performance.now();
     const endMs = startMs + seconds * 1_000;
     let sent = 0;
@@ -87,7 +99,7 @@ class RawPublisher {
     const done = Promise.withResolvers<void>();
     this.#failed = done.reject;
     const send = (to: OpenPartition): void => {
-      const { bytes, events } = this.#encode(to, producerId);
+      const { bytes, events } = next(to);
       sent += events;
       unanswered += 1;
       this.#write(encodePublishBatch(to.partition, this.#topicId, to.partition, bytes));
@@ -97,30 +109,13 @@ class RawPublisher {
       if (performance.now() < endMs) send(this.#targets[partition] as OpenPartition);
       else if (unanswered === 0) done.resolve();
     };
-    for (const to of this.#targets) for (let index = 0; index < BATCHES_IN_FLIGHT; index++) send(to);
+    for (const to of this.#targets) for (let index = 0; index < inFlight; index++) send(to);
     await done.promise;
     return { events: sent, bytes: sent * VALUE_BYTES, seconds: (performance.now() - startMs) / 1_000 };
   }
 
-  close(): void {
-    this.#session.destroy();
-  }
-
-  #write(pieces: readonly Uint8Array[]): void {
-    for (const piece of frameOf(pieces)) this.#stream.write(piece);
-  }
-
-  #take(bytes: Uint8Array): void {
-    const { message } = fromBinary(PublishStreamResponseSchema, bytes);
-    if (message.case === 'opened') this.#opened.resolve(Number(message.value.producerId));
-    if (message.case !== 'acks') return;
-    for (const { correlationId, error } of message.value.acks) {
-      if (error !== undefined) this.#failed(new Error(`${error.code}: ${error.message}`));
-      this.#acknowledged(correlationId);
-    }
-  }
-
-  #encode(to: OpenPartition, producerId: number | null): { bytes: Uint8Array; events: number } {
+  /** A batch of the next values. @param producerId null: of nobody */
+  encode(to: OpenPartition, producerId: number | null): SampleBatch {
     const builder = new BatchBuilder({ maxBytes: BATCH_BYTES, initialBytes: BATCH_BYTES });
     const nowMs = Date.now();
     for (;;) {
@@ -133,5 +128,25 @@ class RawPublisher {
     const identity = producerId === null ? {} : { producerId, producerEpoch: 0, baseSequence: to.sequence };
     to.sequence = (to.sequence + events) % SEQUENCES;
     return { bytes: builder.build(identity), events };
+  }
+
+  close(): void {
+    this.#session.destroy();
+  }
+
+  #write(pieces: readonly Uint8Array[]): void {
+    this.#stream.cork();
+    for (const piece of frameOf(pieces)) this.#stream.write(piece);
+    this.#stream.uncork();
+  }
+
+  #take(bytes: Uint8Array): void {
+    const { message } = fromBinary(PublishStreamResponseSchema, bytes);
+    if (message.case === 'opened') this.#opened.resolve(Number(message.value.producerId));
+    if (message.case !== 'acks') return;
+    for (const { correlationId, error } of message.value.acks) {
+      if (error !== undefined) this.#failed(new Error(`${error.code}: ${error.message}`));
+      this.#acknowledged(correlationId);
+    }
   }
 }

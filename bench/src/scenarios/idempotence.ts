@@ -2,7 +2,7 @@
 import type { Scenario } from '../scenario.ts';
 import { PARTITIONS } from './naru-topic.ts';
 
-function publish(name: string, what: string, isIdempotent: boolean): Scenario {
+function publish(name: string, what: string, batches: 'idempotent' | 'plain'): Scenario {
   return {
     name,
     what,
@@ -10,7 +10,7 @@ function publish(name: string, what: string, isIdempotent: boolean): Scenario {
       const { seconds, warmUpSeconds } = bench.settings;
       const broker = await bench.start('broker', { storage: 'file', data: await bench.directory() }, 'broker');
       const { bootstrap } = broker.ready;
-      const options = { bootstrap, topic: 'bench', partitions: PARTITIONS, isIdempotent };
+      const options = { bootstrap, topic: 'bench', partitions: PARTITIONS, batches };
       const publisher = await bench.start('raw-publisher', options, 'publisher');
       await publisher.call('publishFor', { seconds: warmUpSeconds });
       return bench.measure(() => publisher.call('publishFor', { seconds }));
@@ -18,5 +18,9 @@ function publish(name: string, what: string, isIdempotent: boolean): Scenario {
   };
 }
 
-export const publishIdempotent = publish('publish-idempotent', 'Naru, batches with producer id and sequence', true);
-export const publishPlain = publish('publish-plain', 'Naru, the same batches without', false);
+export const publishIdempotent = publish(
+  'publish-idempotent',
+  'Naru, batches with producer id and sequence',
+  'idempotent',
+);
+export const publishPlain = publish('publish-plain', 'Naru, the same batches without', 'plain');
