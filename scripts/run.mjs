@@ -3,7 +3,7 @@
  * Runs a piece of this repository on its own Node 24, whatever Node the machine has, and installs the dependencies
  * first when they are missing or stale.
  *
- *   node scripts/run.mjs [--env K=V]… naru …args          the command line, packages/cli/src/main.ts
+ *   node scripts/run.mjs [--env K=V]… naru …args          the command line, packages/cli/src/main.mjs
  *   node scripts/run.mjs [--env K=V]… path/to/file.ts …   a file, from the working directory or the repository
  *   node scripts/run.mjs [--env K=V]… --bin NAME …args    a binary of the installed packages
  *   node scripts/run.mjs --install                        the dependencies alone
@@ -24,7 +24,7 @@ import { fileURLToPath } from 'node:url';
 import { RunError, outcomeOf, say } from './child-outcome.mjs';
 import { chooseNode, ensureInstalled, modules, root } from './dependencies.mjs';
 
-const cliMain = path.join(root, 'packages', 'cli', 'src', 'main.ts');
+const cliMain = path.join(root, 'packages', 'cli', 'src', 'main.mjs');
 
 /** JavaScript file of the installed packages' binary `name`: what npm's shims call, on any platform. */
 function resolveBinary(name) {
@@ -89,12 +89,13 @@ function childCommand(node, { kind, what, args }) {
   return [node, [...nodeFlags(node), file, ...args]];
 }
 
-function childEnvironment(extra) {
+function childEnvironment(extra, isCommandLine) {
   const env = { ...process.env };
   const pathName = Object.keys(env).find((name) => name.toUpperCase() === 'PATH') || 'PATH';
   env[pathName] = [path.join(modules, '.bin'), env[pathName]].filter(Boolean).join(path.delimiter);
-  // Keeps compiled code between starts.
-  if (env.NODE_COMPILE_CACHE === undefined) env.NODE_COMPILE_CACHE = path.join(modules, '.cache', 'node');
+  // Keeps compiled code between starts. The command line has a cache of its own: main.mjs.
+  if (!isCommandLine && env.NODE_COMPILE_CACHE === undefined)
+    env.NODE_COMPILE_CACHE = path.join(modules, '.cache', 'node');
   return { ...env, ...extra };
 }
 
@@ -108,7 +109,7 @@ export async function run(argv) {
     const stamp = await ensureInstalled();
     if (request.kind === 'install') return;
     const [file, args] = childCommand(chooseNode(stamp), request);
-    const child = spawn(file, args, { stdio: 'inherit', env: childEnvironment(request.env) });
+    const child = spawn(file, args, { stdio: 'inherit', env: childEnvironment(request.env, request.what === 'naru') });
     const { code, signal } = await outcomeOf(child, `cannot run ${file}`);
     process.exitCode = code === null ? 1 : code;
     if (signal !== null) process.kill(process.pid, signal);

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
-const NARU = fileURLToPath(new URL('../../packages/cli/src/main.ts', import.meta.url));
+const NARU = fileURLToPath(new URL('../../packages/cli/src/main.mjs', import.meta.url));
 const START_TIMEOUT_MS = 30_000;
 /** Of what a broker says on stderr, this much is kept for the message when it does not start. */
 const KEPT_OUTPUT_CHARACTERS = 4_000;

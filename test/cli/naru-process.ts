@@ -3,7 +3,7 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import path from 'node:path';
 
 const root = path.resolve(import.meta.dirname, '../..');
-const cliMain = path.join(root, 'packages/cli/src/main.ts');
+const cliMain = path.join(root, 'packages/cli/src/main.mjs');
 /** As scripts/run.mjs has it: commands start in a third of the time. */
 const compileCache = path.join(root, 'node_modules/.cache/node');
 

@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { assert } from '@naru/base';
 
-const NARU = fileURLToPath(new URL('../../packages/cli/src/main.ts', import.meta.url));
+const NARU = fileURLToPath(new URL('../../packages/cli/src/main.mjs', import.meta.url));
 /** Of what a broker says on stderr, this much is kept for when it does not start. */
 const KEPT_OUTPUT_CHARACTERS = 8_000;
 

@@ -9,7 +9,6 @@ import { isInternalTopicName, NaruError } from '@naru/protocol';
 import { APPENDS_PER_JOURNAL_FILE, type BrokerConfig } from './config.ts';
 import type { TopicMetadata } from './core/registry/topic-registry.ts';
 import { DatabaseLogStore } from './log/database/database-log-store.ts';
-import { PostgresLogDatabase } from './log/database/postgres/postgres-log-database.ts';
 import { SqliteLogDatabase } from './log/database/sqlite/sqlite-log-database.ts';
 import { lockDataDirectory } from './log/file/data-dir-lock.ts';
 import { openFileLogStore } from './log/file/file-log-store.ts';
@@ -17,9 +16,7 @@ import { DEFAULT_FILE_LOG_LIMITS } from './log/file/limits.ts';
 import type { LogStore } from './log/log-store.ts';
 import { MemoryLogStore } from './log/memory/memory-log-store.ts';
 import type { MetadataStore } from './metadata/metadata-store.ts';
-import { PostgresMetadataStore } from './metadata/postgres-metadata-store.ts';
 import { SqliteMetadataStore } from './metadata/sqlite-metadata-store.ts';
-import { Postgres } from './postgres/postgres.ts';
 
 /** Written first of the log, once: see log/file/data-directory.ts. */
 const LOG_VERSION_FILE = 'naru-data.json';
@@ -153,6 +150,12 @@ function sqliteStorage({ data, log }: BrokerConfig, { clock, timers, logger }: S
 
 async function postgresStorage(config: BrokerConfig, surroundings: StorageSurroundings): Promise<Storage> {
   const { clock, timers, logger } = surroundings;
+  // Its driver costs every start time and memory, and few need it.
+  const [{ Postgres }, { PostgresMetadataStore }, { PostgresLogDatabase }] = await Promise.all([
+    import('./postgres/postgres.ts'),
+    import('./metadata/postgres-metadata-store.ts'),
+    import('./log/database/postgres/postgres-log-database.ts'),
+  ]);
   const ownerName = `${hostname()}, process ${process.pid}`;
   const postgres = new Postgres({ ...surroundings, settings: config.postgres, ownerName });
   try {

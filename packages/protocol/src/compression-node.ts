@@ -7,10 +7,11 @@
  * Synchronous native codecs called in a tight loop outrun the collector, which does not see their memory: yield to the
  * event loop between batches.
  */
+import { createRequire } from 'node:module';
 import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { unreachable } from '@naru/base';
-import { compressFrameSync, decompressFrameSync } from 'lz4-napi';
-import { compressSync as snappyCompress, uncompressSync as snappyUncompress } from 'snappy';
+import type * as Lz4 from 'lz4-napi';
+import type * as Snappy from 'snappy';
 import type { CompressionCodecs, CompressionType } from './batch/compression.ts';
 import { NaruError, isNaruError } from './errors.ts';
 import { measureLz4Frame } from './lz4-frame.ts';
@@ -20,6 +21,22 @@ import { XERIAL_HEADER_BYTES, isXerial, measureSnappyBlock, splitXerial, xerialH
 const XERIAL_CHUNK_BYTES = 32 * 1024;
 /** Inflated bytes that zlib hands over at a time. */
 const ZLIB_CHUNK_BYTES = 64 * 1024;
+
+const require = createRequire(import.meta.url);
+let loadedLz4: typeof Lz4 | undefined;
+let loadedSnappy: typeof Snappy | undefined;
+
+/** Loaded when the first batch needs it: most programs never see one. */
+function lz4(): typeof Lz4 {
+  loadedLz4 ??= require('lz4-napi') as typeof Lz4;
+  return loadedLz4;
+}
+
+/** As {@link lz4}. */
+function snappy(): typeof Snappy {
+  loadedSnappy ??= require('snappy') as typeof Snappy;
+  return loadedSnappy;
+}
 
 export const nodeCompressionCodecs: CompressionCodecs = {
   compress(type, data) {
@@ -31,7 +48,7 @@ export const nodeCompressionCodecs: CompressionCodecs = {
       case 'snappy':
         return compressXerial(data);
       case 'lz4':
-        return compressFrameSync(asBuffer(data));
+        return lz4().compressFrameSync(asBuffer(data));
       case 'zstd':
         return zstdCompressSync(data);
       default:
@@ -63,7 +80,7 @@ function decompress(type: CompressionType, data: Uint8Array, maxBytes: number): 
       return decompressSnappy(data, maxBytes);
     case 'lz4':
       if (measureLz4Frame(data, maxBytes) > maxBytes) throw tooLarge(type, data.length, maxBytes);
-      return decompressFrameSync(asBuffer(data));
+      return lz4().decompressFrameSync(asBuffer(data));
     case 'zstd':
       return zstdDecompressSync(data, options);
     default:
@@ -82,7 +99,7 @@ function asBuffer(data: Uint8Array): Buffer {
 function compressXerial(data: Uint8Array): Uint8Array {
   const parts: Uint8Array[] = [xerialHeader()];
   for (let position = 0; position < data.length; position += XERIAL_CHUNK_BYTES) {
-    const chunk = snappyCompress(data.subarray(position, position + XERIAL_CHUNK_BYTES));
+    const chunk = snappy().compressSync(data.subarray(position, position + XERIAL_CHUNK_BYTES));
     const length = Buffer.allocUnsafe(4);
     length.writeUInt32BE(chunk.length);
     parts.push(length, chunk);
@@ -98,6 +115,6 @@ function decompressSnappy(data: Uint8Array, maxBytes: number): Uint8Array {
     if (total > maxBytes) throw tooLarge('snappy', data.length, maxBytes);
   }
   // Given bytes, snappy answers with bytes; its type also covers the option to answer with a string.
-  const inflated = blocks.map((block) => snappyUncompress(block) as Buffer);
+  const inflated = blocks.map((block) => snappy().uncompressSync(block) as Buffer);
   return inflated.length === 1 ? (inflated[0] as Buffer) : Buffer.concat(inflated, total);
 }

@@ -293,10 +293,14 @@ export class Torture {
   }
 
   async #askBroker(): Promise<unknown> {
-    const { admin } = this.#naru as Naru;
+    const { admin, deadLetters } = this.#naru as Naru;
     const groups = await admin.listGroups();
+    const dead = [];
+    for (const { groupId } of groups) for await (const letter of deadLetters.list(groupId)) dead.push(letter);
     const described = await Promise.all(groups.map(({ groupId }) => admin.describeGroup(groupId)));
-    return [await admin.listTransactions(), described];
+    const topics = await Promise.all([BULK, INPUT, OUTPUT].map((topic) => admin.describeTopic(topic)));
+    const partitions = topics.map(({ partitionDetails }) => partitionDetails);
+    return [await admin.listTransactions(), described, partitions, dead];
   }
 
   #failed(text: string): void {

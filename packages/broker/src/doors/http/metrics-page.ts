@@ -1,8 +1,9 @@
 /**
  * /metrics in Prometheus' text format. Values are plain counters where they are counted, and read when somebody asks, so
- * that hot paths pay nothing.
+ * that hot paths pay nothing. Node's own (event loop, collector, memory) are gathered from the first time that somebody asks: what
+ * gathers them wakes the process many times a second.
  */
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import type { Registry } from 'prom-client';
 
 export interface Measurement {
   /** Without the `naru_` prefix; counters end in `_total`. */
@@ -13,38 +14,42 @@ export interface Measurement {
 }
 
 export class MetricsPage {
-  readonly #registry = new Registry();
+  readonly #measurements: readonly Measurement[];
+  #registry: Promise<Registry> | null = null;
 
   constructor(measurements: readonly Measurement[]) {
-    collectDefaultMetrics({ register: this.#registry, prefix: 'naru_' });
-    for (const { name, help, kind, read } of measurements) this.#add(`naru_${name}`, help, kind, read);
+    this.#measurements = measurements;
   }
 
   async render(): Promise<{ contentType: string; text: string }> {
-    return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
+    this.#registry ??= registryOf(this.#measurements);
+    const registry = await this.#registry;
+    return { contentType: registry.contentType, text: await registry.metrics() };
   }
+}
 
-  #add(name: string, help: string, kind: Measurement['kind'], read: () => number): void {
-    const registers: Registry[] = [];
+async function registryOf(measurements: readonly Measurement[]): Promise<Registry> {
+  const { collectDefaultMetrics, Counter, Gauge, Registry } = await import('prom-client');
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry, prefix: 'naru_' });
+  for (const { name, help, kind, read } of measurements) {
+    const described = { name: `naru_${name}`, help, registers: [] };
     const metric =
       kind === 'gauge'
         ? new Gauge({
-            name,
-            help,
-            registers,
+            ...described,
             collect() {
               this.set(read());
             },
           })
         : new Counter({
-            name,
-            help,
-            registers,
+            ...described,
             collect() {
               this.reset();
               this.inc(read());
             },
           });
-    this.#registry.registerMetric(metric);
+    registry.registerMetric(metric);
   }
+  return registry;
 }
