@@ -76,6 +76,15 @@ export class KillableBroker {
     await this.#end('SIGKILL');
   }
 
+  /** SIGSTOP, until {@link thaw}: its clients wait for answers that come late. */
+  freeze(): void {
+    this.#child?.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child?.kill('SIGCONT');
+  }
+
   async stop(): Promise<void> {
     await this.#end('SIGTERM');
   }

@@ -48,10 +48,11 @@ test(`${TRANSACTIONS} transactions are whole through lost, late and repeated mes
   await torture.populate();
 
   const plan = {
-    replay: { share: 5, act: () => proxy.replay(20, 2) },
+    replay: { share: 4, act: () => proxy.replay(20, 2) },
     cut: { share: 2, act: () => Promise.resolve(proxy.cut()) },
     killBroker: { share: 1, act: () => torture.killBroker() },
     killClient: { share: 1, act: () => torture.killClient(['sdk-writer', 'sdk-pipeline']) },
+    freezeClient: { share: 1, act: () => torture.freezeClient(['sdk-writer', 'sdk-pipeline']) },
     changeMembers: { share: 1, act: () => torture.changeMembers() },
   };
   await torment(torture, random, plan, { transactions: TRANSACTIONS, times: ACTS });

@@ -49,9 +49,11 @@ test(`${TRANSACTIONS} transactions are whole and pipelines exact through ${ACTS}
   await torture.populate();
 
   const plan = {
-    killBroker: { share: 3, act: () => torture.killBroker() },
-    killWriter: { share: 2, act: () => torture.killClient(['sdk-writer']) },
+    killBroker: { share: 2, act: () => torture.killBroker() },
+    freezeBroker: { share: 1, act: () => torture.freezeBroker() },
+    killWriter: { share: 1, act: () => torture.killClient(['sdk-writer']) },
     killPipeline: { share: 2, act: () => torture.killClient(PIPELINES) },
+    freezePipeline: { share: 1, act: () => torture.freezeClient(PIPELINES) },
     replacePipeline: { share: 1, act: () => torture.replaceClient(PIPELINES) },
     changeMembers: { share: 2, act: () => torture.changeMembers() },
   };

@@ -90,6 +90,15 @@ export class ClientProcess {
     await this.#ended;
   }
 
+  /** SIGSTOP: to others it is as gone as a machine that hangs, and comes back with {@link thaw}. */
+  freeze(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  thaw(): void {
+    this.#child.kill('SIGCONT');
+  }
+
   /** Lets it finish what it has begun. */
   async stop(): Promise<void> {
     this.#wasEnded = true;

@@ -23,6 +23,8 @@ const MAX_FAILURES = 5;
 /** How long {@link Torture.describe} waits for an answer. */
 const ANSWER_MS = 3_000;
 const MAX_NOTE_CHARACTERS = 150;
+/** Beyond the time-outs of sessions; at most also beyond those of transactions. */
+const FREEZE_MS = { min: 6_000, max: 12_000 };
 /** Kafka clients that gave up and were started anew; more is a failure. */
 const MAX_RESTARTS = 1_000;
 
@@ -71,7 +73,15 @@ export class Torture {
   #naru: Naru | null = null;
   #isEnding = false;
   readonly ended = { committed: 0, aborted: 0, left: 0 };
-  readonly done = { brokerKills: 0, clientKills: 0, clientStops: 0, clientFailures: 0, joins: 0, leaves: 0 };
+  readonly done = {
+    brokerKills: 0,
+    clientKills: 0,
+    clientStops: 0,
+    freezes: 0,
+    clientFailures: 0,
+    joins: 0,
+    leaves: 0,
+  };
 
   constructor(options: TortureOptions) {
     this.#options = options;
@@ -143,6 +153,21 @@ export class Torture {
     this.#spawn(slot);
   }
 
+  /** A client stands still, for longer than its session or its transactions may, and goes on as if nothing had been. */
+  async freezeClient(roles: readonly Role[]): Promise<void> {
+    const [, client] = this.#pick(roles);
+    client.freeze();
+    await this.#whileFrozen();
+    client.thaw();
+  }
+
+  /** The same with the broker. */
+  async freezeBroker(): Promise<void> {
+    this.broker.freeze();
+    await this.#whileFrozen();
+    this.broker.thaw();
+  }
+
   /** A client ends as it should, and another one comes in its place. */
   async replaceClient(roles: readonly Role[]): Promise<void> {
     const [slot, client] = this.#pick(roles);
@@ -211,6 +236,12 @@ export class Torture {
     await this.#readers?.close();
     await this.#naru?.close({ timeoutMs: 0 });
     await this.broker.abandon();
+  }
+
+  async #whileFrozen(): Promise<void> {
+    const { random } = this.#options;
+    await delay(systemTimers, FREEZE_MS.min + random.integer(FREEZE_MS.max - FREEZE_MS.min));
+    this.done.freezes += 1;
   }
 
   #spawn(slot: Slot): void {
