@@ -156,7 +156,8 @@ export class Naru implements AsyncDisposable {
       this.#publisher.refused(event, error),
     );
     this.#transactions = new Transactions({ transport, runtime, settings, codecs, describeTopic, encoder });
-    const topics = new KnownTopics(describeTopic);
+    const { retry } = settings.publisher;
+    const topics = new KnownTopics({ runtime, describeTopic, retry, timeoutMs: deliveryTimeoutMs });
     this.#publishing = {
       encode: (name, value, options) => encoder.encode(name, value, options),
       checkTopic: (topic) => topics.check(topic),

@@ -45,6 +45,19 @@ describe('an exactly-once subscriber goes on', () => {
     expect(end).toEqual({});
   });
 
+  it('when its first handlers publish while the broker is away, without counting that against their events', async () => {
+    const { time, group, log, calls, end } = await setUp(echo);
+    log.isReachable = false;
+    group.assign(0);
+    group.records(0, 0, events('a0', 'b1'));
+    await time.advance(30_000);
+    log.isReachable = true;
+    await time.advance(30_000);
+    expect(calls).toEqual(['a0#1', 'b1#1']);
+    expect(log.committed('out').toSorted()).toEqual(['a0!', 'b1!']);
+    expect(end).toEqual({});
+  });
+
   it('with an id of its own when operators have fenced it, more than once', async () => {
     const { time, group, log, faults, calls, end } = await setUp(echo);
     faults.push(() => {
