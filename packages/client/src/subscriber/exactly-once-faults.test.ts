@@ -54,7 +54,7 @@ describe('an exactly-once subscriber goes on', () => {
     log.isReachable = true;
     await time.advance(30_000);
     expect(calls).toEqual(['a0#1', 'b1#1']);
-    expect(log.committed('out').toSorted()).toEqual(['a0!', 'b1!']);
+    expect(log.committed('out')).toEqual(['a0!', 'b1!']);
     expect(end).toEqual({});
   });
 
