@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
@@ -68,5 +68,29 @@ describe('naru start', () => {
   it('takes its settings from the environment', async () => {
     await using process = new NaruProcess(['start', '--print-config'], { NARU_PORT: '4321' });
     expect((await process.ended).out).toMatch(/^ {2}port: 4321 {2}# environment variable NARU_PORT$/m);
+  });
+});
+
+describe('the cache of compiled code', () => {
+  const version = (environment: NodeJS.ProcessEnv) =>
+    naru(['--version'], '', { NODE_COMPILE_CACHE: '', ...environment });
+  const fine = { exitCode: 0, err: '', out: expect.stringMatching(/\d+\.\d+\.\d+/) as string };
+
+  it('is below the user’s cache directory', async () => {
+    const home = join(scratch, 'home');
+    mkdirSync(home);
+    expect(await version({ XDG_CACHE_HOME: home })).toEqual(fine);
+    expect(readdirSync(join(home, 'naru/compiled'))).toHaveLength(1);
+    expect(await version({ XDG_CACHE_HOME: '', HOME: home })).toEqual(fine);
+    expect(readdirSync(join(home, '.cache/naru/compiled'))).toHaveLength(1);
+  });
+
+  it('is done without where it cannot be made', async () => {
+    const file = join(scratch, 'file');
+    writeFileSync(file, '');
+    expect(await version({ XDG_CACHE_HOME: file })).toEqual(fine);
+    for (const home of [file, '/proc/nonexistent']) {
+      expect(await version({ XDG_CACHE_HOME: '', HOME: home })).toEqual(fine);
+    }
   });
 });
