@@ -1,8 +1,8 @@
 /**
  * Writers of the SDK with transactions and without, exactly-once pipelines, and readers, while the broker, writers and members of
- * the pipeline's group are killed with SIGKILL, leave and come; in the end every history is checked: what was acknowledged or
- * committed is there once and in order, what was aborted was read by nobody, no transaction was read in part or too early, and the
- * pipeline has made one output of every input.
+ * the pipeline's group are killed with SIGKILL, stand still for longer than their time-outs, leave and come; in the end every
+ * history is checked: what was acknowledged or committed is there once and in order, what was aborted was read by nobody, no
+ * transaction was read in part or too early, and the pipeline has made one output of every input.
  *
  * `NARU_TEST_SEED` repeats a run's plan; what it hits is the machine's doing.
  */
