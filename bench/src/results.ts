@@ -1,6 +1,6 @@
 /** All runs of a comparison, and what they say together. */
 import type { Latency, Measurement } from './measurement.ts';
-import { ratioOf } from './peers/statistics.ts';
+import { ratioOf } from './statistics.ts';
 import type { Comparison, Scenario } from './scenario.ts';
 
 export interface ScenarioResult {

@@ -1,4 +1,4 @@
-/** Runs the scenarios of a comparison in turn, as often as asked: A B C A B C, so that a slow minute of the machine is all of theirs. */
+/** Runs the scenarios of a comparison in turn, as often as asked: A B C C B A, so that a slow minute of the machine is all of theirs. */
 import type { Measurement } from './measurement.ts';
 import { scenarioResult } from './results.ts';
 import type { ComparisonResult } from './results.ts';
@@ -28,17 +28,20 @@ export async function runComparison(
     scenarios.filter((scenario) => wants(comparison, scenario));
   const [subjects, limits] = [wanted(comparison.subjects), wanted(comparison.limits)];
   const runs = new Map<Scenario, Measurement[]>();
+  const shared = comparison.sharesProcesses === true ? new ScenarioRun(settings, comparison.name) : null;
   for (let repetition = 1; repetition <= repetitions; repetition++) {
-    for (const scenario of [...subjects, ...limits]) {
+    const order = [...subjects, ...limits];
+    for (const scenario of repetition % 2 === 1 ? order : order.reverse()) {
       progress(`${scenario.name} (${repetition} of ${repetitions})`);
       try {
-        const measured = await runScenario(scenario, settings);
+        const measured = await (shared === null ? runAlone(scenario, settings) : scenario.run(shared));
         runs.set(scenario, [...(runs.get(scenario) ?? []), measured]);
       } catch (error) {
         failures.push({ scenario: scenario.name, error });
       }
     }
   }
+  await shared?.end();
   const results = (scenarios: readonly Scenario[]) =>
     scenarios.flatMap((scenario) => {
       const all = runs.get(scenario);
@@ -47,7 +50,7 @@ export async function runComparison(
   return { comparison, subjects: results(subjects), limits: results(limits) };
 }
 
-async function runScenario(scenario: Scenario, settings: RunSettings): Promise<Measurement> {
+async function runAlone(scenario: Scenario, settings: RunSettings): Promise<Measurement> {
   const run = new ScenarioRun(settings, scenario.name);
   try {
     return await scenario.run(run);

@@ -33,6 +33,8 @@ export interface Comparison {
   readonly subjects: readonly Scenario[];
   readonly limits: readonly Scenario[];
   readonly targets: readonly Target[];
+  /** All its measurements are of the same processes, in turn: {@link ScenarioRun.once}. Default: each has its own. */
+  readonly sharesProcesses?: boolean | undefined;
 }
 
 export interface RunSettings {
@@ -58,6 +60,7 @@ export class ScenarioRun {
   readonly #name: string;
   readonly #workers: WorkerProcess[] = [];
   readonly #directories: string[] = [];
+  readonly #opened = new Map<string, Promise<unknown>>();
 
   constructor(settings: RunSettings, name: string) {
     this.settings = settings;
@@ -69,6 +72,13 @@ export class ScenarioRun {
     const worker = await WorkerProcess.start(role, options, { title: `${this.#name}.${title}` });
     this.#workers.push(worker);
     return worker;
+  }
+
+  /** What `open` gave the first time, for measurements that share processes. @param name the same for the same type */
+  once<T>(name: string, open: () => Promise<T>): Promise<T> {
+    const opened = (this.#opened.get(name) as Promise<T> | undefined) ?? open();
+    this.#opened.set(name, opened);
+    return opened;
   }
 
   /** A directory on a real disk, empty. */

@@ -26,34 +26,36 @@ export interface RawPublisherOptions {
   readonly bootstrap: string;
   readonly topic: string;
   readonly partitions: number;
-  /** `encoded`: without producer id, all the same. */
-  readonly batches: BatchKind;
 }
 
-type BatchKind = 'idempotent' | 'plain' | 'encoded';
+/** `encoded`: without producer id, all the same. */
+export type BatchKind = 'idempotent' | 'plain' | 'encoded';
 
 interface OpenPartition {
   readonly partition: number;
   sequence: number;
 }
 
-export async function openRawPublisher({ bootstrap, topic, partitions, batches }: RawPublisherOptions) {
+interface RawLoad {
+  readonly seconds: number;
+  readonly batches: BatchKind;
+}
+
+export async function openRawPublisher({ bootstrap, topic, partitions }: RawPublisherOptions) {
   const naru = await connectNaru({ brokers: [bootstrap] });
   const created = await naru.admin.createTopic(topic, { partitions });
   await naru.close();
   const topicId = Buffer.from(created.topicId.replaceAll('-', ''), 'hex');
   const load = new RawPublisher(bootstrap, topicId, partitions);
   const producerId = await load.open();
-  const encoded = batches === 'encoded' ? sampleBatch() : null;
-  const producer = batches === 'idempotent' ? producerId : null;
-  const inFlight =
-    encoded === null ? BATCHES_IN_FLIGHT : Math.floor(ENCODED_BYTES_IN_FLIGHT / encoded.bytes.length / partitions);
-  const next = (to: OpenPartition): SampleBatch => encoded ?? load.encode(to, producer);
-  return {
-    ready: {},
-    commands: { publishFor: ({ seconds }: { seconds: number }) => load.publishFor(seconds, inFlight, next) },
-    close: () => load.close(),
+  const encoded = sampleBatch();
+  const encodedInFlight = Math.floor(ENCODED_BYTES_IN_FLIGHT / encoded.bytes.length / partitions);
+  const publishFor = ({ seconds, batches }: RawLoad): Promise<LoadResult> => {
+    if (batches === 'encoded') return load.publishFor(seconds, encodedInFlight, () => encoded);
+    const producer = batches === 'idempotent' ? producerId : null;
+    return load.publishFor(seconds, BATCHES_IN_FLIGHT, (to) => load.encode(to, producer));
   };
+  return { ready: {}, commands: { publishFor }, close: () => load.close() };
 }
 
 class RawPublisher {
@@ -125,9 +127,10 @@ class RawPublisher {
       this.#next += 1;
     }
     const events = builder.count;
-    const identity = producerId === null ? {} : { producerId, producerEpoch: 0, baseSequence: to.sequence };
-    to.sequence = (to.sequence + events) % SEQUENCES;
-    return { bytes: builder.build(identity), events };
+    if (producerId === null) return { bytes: builder.build(), events };
+    const baseSequence = to.sequence;
+    to.sequence = (baseSequence + events) % SEQUENCES;
+    return { bytes: builder.build({ producerId, producerEpoch: 0, baseSequence }), events };
   }
 
   close(): void {

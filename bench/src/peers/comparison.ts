@@ -1,7 +1,7 @@
 /** What the results of a scenario say: Naru against each other subject, with what is comparable. */
 import type { Figure, PeerTarget, Subject } from './peer-scenario.ts';
-import { ratioOf, summary } from './statistics.ts';
-import type { RatioSummary } from './statistics.ts';
+import { ratioOf, summary } from '../statistics.ts';
+import type { RatioSummary } from '../statistics.ts';
 import type { ScenarioResult, SubjectResult } from './peer-runner.ts';
 
 export interface Comparison extends RatioSummary {

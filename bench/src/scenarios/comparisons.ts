@@ -92,6 +92,7 @@ export const comparisons: readonly Comparison[] = [
     kind: 'throughput',
     subjects: [publishIdempotent],
     limits: [publishPlain],
+    sharesProcesses: true,
     targets: [atLeast(IDEMPOTENT_SHARE, publishIdempotent, [publishPlain])],
   },
   {

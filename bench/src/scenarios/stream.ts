@@ -9,10 +9,11 @@ function stream(storage: 'file' | 'memory', what: string): Scenario {
     async run(bench) {
       const { seconds, warmUpSeconds } = bench.settings;
       const broker = await bench.start('broker', { storage, data: await bench.directory() }, 'broker');
-      const options = { topic: 'bench', partitions: PARTITIONS, batches: 'encoded' as const };
-      const publisher = await bench.start('raw-publisher', { ...options, ...broker.ready }, 'publisher');
-      await publisher.call('publishFor', { seconds: warmUpSeconds });
-      return measureWithJournal(bench, broker, () => publisher.call('publishFor', { seconds }));
+      const options = { topic: 'bench', partitions: PARTITIONS, ...broker.ready };
+      const publisher = await bench.start('raw-publisher', options, 'publisher');
+      const batches = 'encoded';
+      await publisher.call('publishFor', { seconds: warmUpSeconds, batches });
+      return measureWithJournal(bench, broker, () => publisher.call('publishFor', { seconds, batches }));
     },
   };
 }

@@ -1,5 +1,5 @@
 /** A bar chart as SVG: a bar for each subject, and a line from the lowest to the highest of its runs. */
-import type { Summary } from '../statistics.ts';
+import type { Summary } from '../../statistics.ts';
 
 export interface Bar extends Summary {
   readonly name: string;

@@ -7,8 +7,8 @@ import type { Comparison, Verdict } from '../comparison.ts';
 import type { ScenarioResult, SubjectResult } from '../peer-runner.ts';
 import type { Figure, PeerMeasurement, Subject } from '../peer-scenario.ts';
 import type { ServerName } from '../../peer-servers/server-kind.ts';
-import { summary } from '../statistics.ts';
-import type { Summary } from '../statistics.ts';
+import { summary } from '../../statistics.ts';
+import type { Summary } from '../../statistics.ts';
 import { barChart, number } from './bar-chart.ts';
 
 const COLORS: Readonly<Record<ServerName | 'bare', readonly [fsync: string, noFsync: string]>> = {
