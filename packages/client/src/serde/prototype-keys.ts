@@ -19,7 +19,8 @@ interface Open {
  */
 export function checkNoPrototypeKeys(text: string, value: unknown): void {
   const isHidden = text.includes('\\u00') && HIDDEN.test(text);
-  if (!isHidden && !text.includes('__proto__') && !text.includes('"prototype"')) return;
+  // Without the quotation mark before it, of which there are many to stop at.
+  if (!isHidden && !text.includes('__proto__') && !text.includes('prototype"')) return;
   const found = findPrototypeKey(value);
   if (found !== null) throw SerializationError.at('json', pointer(found), `the key ${found.at(-1)} is not allowed`);
 }

@@ -4,6 +4,7 @@
  * A serde answers at once, or with a promise where it has to ask somebody first (a schema registry, an asynchronous
  * validator); callers look which it was, so that the many that answer at once cost no promise.
  */
+import { isUtf8 } from 'node:buffer';
 import { NaruError } from '@naru/protocol';
 import { checkNoPrototypeKeys } from './prototype-keys.ts';
 import { SerializationError, messageOf } from './serialization-error.ts';
@@ -54,10 +55,17 @@ export function writeJson(value: unknown): Buffer | null {
 
 /** @throws SyntaxError, TypeError for what is not UTF-8, SerializationError */
 export function readJson(value: Uint8Array): unknown {
-  const text = strictDecoder.decode(value);
+  const text = readText(value);
   const parsed = JSON.parse(text) as unknown;
   checkNoPrototypeKeys(text, parsed);
   return parsed;
+}
+
+/** As a strict TextDecoder, which takes twice as long. @throws TypeError for what is not UTF-8 */
+function readText(value: Uint8Array): string {
+  if (!isUtf8(value)) return strictDecoder.decode(value);
+  const buffer = value instanceof Buffer ? value : Buffer.from(value.buffer, value.byteOffset, value.length);
+  return buffer.toString('utf8');
 }
 
 /** Bytes as they are. They are copied when published; what a subscriber gets is shared with its batch. */
@@ -78,7 +86,7 @@ export const string: SyncSerde<string | null> = {
     if (value !== null && !value.isWellFormed()) throw new TypeError('the text has half of a surrogate pair');
     return value === null ? null : Buffer.from(value, 'utf8');
   },
-  deserialize: (value) => (value === null ? null : strictDecoder.decode(value)),
+  deserialize: (value) => (value === null ? null : readText(value)),
 };
 
 /** @throws, or rejects with, NaruError SERIALIZATION; a retriable NaruError of the serde as it is */

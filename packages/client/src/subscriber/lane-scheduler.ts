@@ -32,6 +32,12 @@ interface Work<T> {
 
 const NOW = Promise.resolve();
 
+/**
+ * In place of the last item of a lane that is over. A Map that is written and emptied all the time leaves its former tables behind,
+ * each pointing to the next: once one of them is old, the young generation's collections keep all that follow, with what is in them.
+ */
+const OVER: unknown = null;
+
 export interface LaneSchedulerOptions<T> {
   readonly timers: Timers;
   /** Work done at a time. */
@@ -280,6 +286,7 @@ export class LaneScheduler<T> {
     const next = work.waiting?.shift();
     if (next === undefined) {
       this.#lanes.delete(lane);
+      work.item = OVER as T;
       return;
     }
     work.head = 'runnable';
