@@ -21,9 +21,9 @@ export class NaruProcess implements AsyncDisposable {
   #err = '';
   readonly #watchers = new Set<() => void>();
 
-  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = {}) {
+  constructor(args: readonly string[], environment: NodeJS.ProcessEnv = {}, main = cliMain) {
     const env = { ...withoutNaru(process.env), NODE_COMPILE_CACHE: compileCache, ...environment };
-    this.child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', cliMain, ...args], { env });
+    this.child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...args], { env });
     this.child.stdout.on('data', (chunk: Buffer) => {
       this.#out += chunk.toString();
       this.#changed();
@@ -82,8 +82,13 @@ export class NaruProcess implements AsyncDisposable {
 }
 
 /** Runs a command to its end. */
-export async function naru(args: readonly string[], input = '', environment: NodeJS.ProcessEnv = {}): Promise<Outcome> {
-  await using command = new NaruProcess(args, environment);
+export async function naru(
+  args: readonly string[],
+  input = '',
+  environment: NodeJS.ProcessEnv = {},
+  main = cliMain,
+): Promise<Outcome> {
+  await using command = new NaruProcess(args, environment, main);
   command.child.stdin.end(input);
   return await command.ended;
 }

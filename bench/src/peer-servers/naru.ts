@@ -9,6 +9,7 @@ import type { PlanOptions, ServerKind, ServerPlan } from './server-kind.ts';
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
 const CLI = join(ROOT, 'packages/cli/src/main.mjs');
+const BUILD = join(ROOT, 'scripts/build.mjs');
 /** At 1,000 events of 1 KiB a second, one every four seconds. */
 const FREQUENT_CHECKPOINT_BYTES = '4MiB';
 
@@ -23,7 +24,16 @@ export const naru: ServerKind = {
   plan,
 };
 
+let isBuilt = false;
+
+/** As `npm run build`. */
+function build(): void {
+  if (!isBuilt) execFileSync(process.execPath, [BUILD]);
+  isBuilt = true;
+}
+
 async function plan({ durability, directory, frequentCheckpoints }: PlanOptions): Promise<ServerPlan> {
+  build();
   const [port = 0] = await freePorts(1);
   const broker = {
     port,

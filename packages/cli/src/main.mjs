@@ -1,5 +1,6 @@
 /**
- * What Node is started with for the `naru` command. Prepares the process, then loads the command, main.ts.
+ * What Node is started with for the `naru` command. Prepares the process, then loads the command: its bundle, where one was built
+ * of these sources, else main.ts.
  *
  * Plain JavaScript that imports nothing but Node's own: what is loaded before the cache of compiled code is on is compiled at every
  * start, and for TypeScript Node would load a compiler first, which takes longer and more memory than any of our packages.
@@ -9,7 +10,10 @@ import { enableCompileCache } from 'node:module';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
+import { pathToFileURL } from 'node:url';
 import { setFlagsFromString } from 'node:v8';
+
+import { freshBundle } from './bundle.mjs';
 
 /**
  * Below the user's cache directory, and made; null where it cannot be: no home, as in a container, or nothing may be written.
@@ -37,4 +41,5 @@ if (process.argv[2] === 'start') setFlagsFromString('--semi-space-growth-factor=
 const directory = cacheDirectory();
 if (directory !== null) enableCompileCache(directory);
 
-await import('./main.ts');
+const bundle = freshBundle();
+await (bundle === null ? import('./main.ts') : import(pathToFileURL(bundle).href));

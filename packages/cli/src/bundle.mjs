@@ -1,0 +1,53 @@
+/**
+ * The command in a few files, packages/cli/dist: what `npm run build` makes of the sources, so that Node has not to find and read
+ * hundreds of them at every start.
+ *
+ * Plain JavaScript that imports nothing but Node's own: it runs before anything else of the command does.
+ *
+ * Invariant: a bundle counts only while the sources and the dependencies are those that it was made of.
+ */
+import { readFileSync, readdirSync, statSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const cli = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
+const repository = path.dirname(path.dirname(cli));
+
+export const bundleDirectory = path.join(cli, 'dist');
+export const BUNDLE_MAIN = 'main.js';
+/** Has the {@link sourceStamp} of what the bundle was made of. */
+export const STAMP = 'made-of.txt';
+/** What a bundle has in it. */
+const BUNDLED = ['base', 'protocol', 'client', 'broker', 'cli'];
+
+/**
+ * Number, sizes and times of all files that a bundle is made of, in text that is another one after any change of them. Times count
+ * in seconds, since that is what archives and images keep.
+ */
+export function sourceStamp(root = repository) {
+  let [files, bytes, seconds] = [0, 0, 0];
+  const add = (file) => {
+    const { size, mtimeMs } = statSync(file);
+    files += 1;
+    bytes += size;
+    seconds += Math.floor(mtimeMs / 1000);
+  };
+  for (const name of BUNDLED) {
+    const directory = path.join(root, 'packages', name, 'src');
+    for (const file of readdirSync(directory, { recursive: true })) {
+      if (/\.(?:ts|mjs|json)$/.test(file) && !file.endsWith('.test.ts')) add(path.join(directory, file));
+    }
+  }
+  add(path.join(root, 'package-lock.json'));
+  return `${files} files, ${bytes} bytes, ${seconds} s\n`;
+}
+
+/** The bundle's main file; null when there is none, or it was made of something else. Throws nothing. */
+export function freshBundle() {
+  try {
+    const isFresh = readFileSync(path.join(bundleDirectory, STAMP), 'utf8') === sourceStamp();
+    return isFresh ? path.join(bundleDirectory, BUNDLE_MAIN) : null;
+  } catch {
+    return null;
+  }
+}

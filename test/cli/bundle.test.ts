@@ -1,0 +1,58 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterAll, expect, it } from 'vitest';
+import { naru, NaruProcess } from './naru-process.ts';
+
+const root = resolve(import.meta.dirname, '../..');
+// In the package, so that what is not in a bundle is found from there.
+const directory = mkdtempSync(join(root, 'packages/cli/dist-test-'));
+const scratch = mkdtempSync(join(tmpdir(), 'naru-bundle-'));
+afterAll(() => {
+  for (const path of [directory, scratch]) rmSync(path, { recursive: true, force: true });
+});
+
+const { sourceStamp } = (await import(pathToFileURL(join(root, 'packages/cli/src/bundle.mjs')).href)) as {
+  sourceStamp: (root?: string) => string;
+};
+
+it('npm run build makes a command that does the same', async () => {
+  execFileSync(process.execPath, [join(root, 'scripts/build.mjs'), directory]);
+  const main = join(directory, 'main.js');
+  await using broker = new NaruProcess(
+    ['start', '--port', '0', '--data', join(scratch, 'data'), '-o', 'json'],
+    {},
+    main,
+  );
+  const { port } = JSON.parse((await broker.outLines(1))[0] ?? '') as { port: number };
+  const address = ['--broker', `127.0.0.1:${port}`];
+  await naru(['topic', 'create', 'orders', ...address], '', {}, main);
+  const published = await naru(['publish', 'orders', '--value', '{"n":1}', ...address], '', {}, main);
+  expect(published.exitCode).toBe(0);
+  const { out } = await naru(['consume', 'orders', '--from', 'beginning', '--max', '1', ...address], '', {}, main);
+  expect(JSON.parse(out)).toMatchObject({ topic: 'orders', value: { n: 1 } });
+  // What is loaded late.
+  const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+  expect(metrics).toContain('naru_');
+});
+
+it('a bundle is stale as soon as one file of the sources is another', () => {
+  const copy = join(scratch, 'copy');
+  for (const name of ['base', 'protocol', 'client', 'broker', 'cli'])
+    mkdirSync(join(copy, 'packages', name, 'src'), { recursive: true });
+  cpSync(join(root, 'package-lock.json'), join(copy, 'package-lock.json'));
+  const file = join(copy, 'packages/broker/src/some.ts');
+  writeFileSync(file, 'export const one = 1;\n');
+  utimesSync(file, 1_000, 1_000);
+  const stamp = sourceStamp(copy);
+  expect(sourceStamp(copy)).toBe(stamp);
+
+  writeFileSync(file, 'export const one = 2;\n');
+  expect(sourceStamp(copy)).not.toBe(stamp);
+  utimesSync(file, 1_000, 1_000);
+  expect(sourceStamp(copy)).toBe(stamp);
+  writeFileSync(join(copy, 'packages/cli/src/more.ts'), '');
+  expect(sourceStamp(copy)).not.toBe(stamp);
+});
