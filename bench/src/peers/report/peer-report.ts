@@ -2,6 +2,7 @@
 import { markdownTable } from '../../report/columns.ts';
 import { machine } from '../../report/machine.ts';
 import type { Machine } from '../../report/machine.ts';
+import { withPortablePaths } from '../../report/portable-paths.ts';
 import { comparisons, values, verdicts } from '../comparison.ts';
 import type { Comparison, Verdict } from '../comparison.ts';
 import type { ScenarioResult, SubjectResult } from '../peer-runner.ts';
@@ -66,7 +67,7 @@ export function recordOf(result: ScenarioResult, { startedAt, seconds, ...contex
     subjects: result.subjects.map((subject) => recordedSubject(subject, figures)),
     comparisons: comparisons(result),
     targets: verdicts(result),
-    failures: result.failures,
+    failures: result.failures.map((failure) => ({ ...failure, error: withPortablePaths(failure.error) })),
   };
 }
 
@@ -76,7 +77,11 @@ function recordedSubject(result: SubjectResult, figures: readonly Figure[]): Rec
     const all = values(result, figure);
     return all.length === 0 ? [] : [{ name: figure.name, digits: figure.digits, ...summary(all) }];
   });
-  return { ...subject, name, commandLine, configuration, figures: summaries, runs };
+  const started = {
+    commandLine: withPortablePaths(commandLine),
+    configuration: withPortablePaths(configuration),
+  };
+  return { ...subject, name, ...started, figures: summaries, runs };
 }
 
 /** The head first. */
