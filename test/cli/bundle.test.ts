@@ -28,7 +28,8 @@ it('npm run build makes a command that does the same', async () => {
   );
   const { port } = JSON.parse((await broker.outLines(1))[0] ?? '') as { port: number };
   const address = ['--broker', `127.0.0.1:${port}`];
-  await naru(['topic', 'create', 'orders', ...address], '', {}, main);
+  const created = await naru(['topic', 'create', 'orders', ...address], '', {}, main);
+  expect(created.exitCode).toBe(0);
   const published = await naru(['publish', 'orders', '--value', '{"n":1}', ...address], '', {}, main);
   expect(published.exitCode).toBe(0);
   const { out } = await naru(['consume', 'orders', '--from', 'beginning', '--max', '1', ...address], '', {}, main);

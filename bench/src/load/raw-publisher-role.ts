@@ -29,7 +29,7 @@ export interface RawPublisherOptions {
 }
 
 /** `encoded`: without producer id, all the same. */
-export type BatchKind = 'idempotent' | 'plain' | 'encoded';
+type BatchKind = 'idempotent' | 'plain' | 'encoded';
 
 interface OpenPartition {
   readonly partition: number;

@@ -21,8 +21,8 @@ export const STAMP = 'made-of.txt';
 const BUNDLED = ['base', 'protocol', 'client', 'broker', 'cli'];
 
 /**
- * Number, sizes and times of all files that a bundle is made of, in text that is another one after any change of them. Times count
- * in seconds, since that is what archives and images keep.
+ * Number, sizes and times of all files that a bundle is made of, in text that is another one after an edit, a checkout or an update.
+ * Not their content, which would take longer than is gained. Times count in seconds, since that is what archives and images keep.
  */
 export function sourceStamp(root = repository) {
   let [files, bytes, seconds] = [0, 0, 0];
