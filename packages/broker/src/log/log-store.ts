@@ -12,7 +12,10 @@
  */
 import type { PartitionKey } from '@naru/base';
 
-/** One batch to append. `records` is owned by the store from the call on: nobody writes to it again. */
+/**
+ * One batch to append. `records` is owned by the store from the call on: nobody writes to it again. It may be a part of larger
+ * memory, a request's: an engine that keeps it counts all of that, or copies it (`ownMemory`).
+ */
 export interface AppendEntry {
   readonly partition: PartitionKey;
   /** The batch's base offset: the partition's end offset at this point, or beyond it (a gap that compaction left). */
@@ -121,8 +124,8 @@ export interface LogStore {
 
   /**
    * Whole batches from the one that contains `offset` on (or the next one, where compaction left a gap), in order, until
-   * `maxBytes` is reached; at least one when there is one below `limitOffset`. Only durable batches with lastOffset
-   * below `limitOffset`. Synchronous when the batches are in memory: subscribers that keep up never wait.
+   * `maxBytes` is reached or a segment ends; at least one when there is one below `limitOffset`. Only durable batches with
+   * lastOffset below `limitOffset`. Synchronous when the batches are in memory: subscribers that keep up never wait.
    *
    * Rejects with OFFSET_OUT_OF_RANGE below the log start or above the end, DATA_CORRUPT where the stored bytes are bad,
    * STORAGE_UNAVAILABLE while the storage cannot be reached.

@@ -23,6 +23,7 @@ import type {
   Snapshot,
   StoredBatch,
 } from '../log-store.ts';
+import { ownMemory } from '../own-memory.ts';
 import { Backoff } from './backoff.ts';
 import { BatchCache } from './batch-cache.ts';
 import { DatabaseCheckpointer } from './checkpointer.ts';
@@ -191,7 +192,8 @@ export class DatabaseLogStore implements LogStore {
       this.#appends += 1;
       this.#appendedBytes += recordBytes;
       return new Promise((resolve, reject) => {
-        this.#enqueue({ type: 'append', entries, partitions, recordBytes, resolve, reject });
+        const owned = entries.map(ownMemory);
+        this.#enqueue({ type: 'append', entries: owned, partitions, recordBytes, resolve, reject });
       });
     });
   }

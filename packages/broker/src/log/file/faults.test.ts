@@ -3,7 +3,7 @@ import type { PartitionKey, TopicId } from '@naru/base';
 import { partitionKey } from '@naru/base';
 import { RecordingVisitor, SeededRandom, SimDisk, VirtualClock, readAll, sampleBatch } from '@naru/testkit';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { LogStore } from '../log-store.ts';
+import type { AppendEntry, LogStore } from '../log-store.ts';
 import { openFileLogStore } from './file-log-store.ts';
 import type { FileLogLimits } from './limits.ts';
 
@@ -416,4 +416,29 @@ describe('pressure', () => {
     expect(store.metrics().cacheBytes).toBeLessThanOrEqual(1_000);
     expect(store.metrics().cacheBytes).toBeGreaterThan(0);
   });
+
+  it('takes nothing more while small unwritten batches keep the memory of large requests, until they are written', async () => {
+    disk = new SimDisk(new SeededRandom(1));
+    const journal = { journalFileBytes: 256 * 1024, journalBytes: 3 * 256 * 1024 };
+    await open({ ...journal, cacheBytes: 1_000, unwrittenBytes: 50_000, writeBehindDelayMs: 1_000 });
+    await store.create(P0);
+    await settle();
+    for (let i = 0; i < 5; i++) {
+      expect(store.capacity().state).toBe('open');
+      await store.append([within(12_000, sampleBatch(P0, i))]);
+    }
+    expect(store.capacity().state).toBe('busy');
+    const opened = store.whenOpen();
+    await settle(1_200);
+    await opened;
+    expect(store.metrics().cacheBytes).toBe(0);
+    expect((await readAll(store, P0, 0)).length).toBe(5);
+  });
 });
+
+/** `entry`, with its batch in memory of `bytes`, as a part of a request is. */
+function within(bytes: number, entry: AppendEntry): AppendEntry {
+  const records = new Uint8Array(new ArrayBuffer(bytes), 7, entry.records.length);
+  records.set(entry.records);
+  return { ...entry, records };
+}

@@ -403,7 +403,7 @@ class FileLogStore implements LogStore {
     if (this.#failure !== null) return { state: 'offline', reason: this.#failure.message };
     const journal = this.#journal;
     if (journal === null || this.#phase !== 'open') return { state: 'offline', reason: 'the log is closed' };
-    return logCapacity(this.#files, this.#writer, journal.pendingBytes, this.#limits, this.#maxFrameBytes);
+    return logCapacity(this.#files, this.#writer, this.#cache, journal.pendingBytes, this.#limits, this.#maxFrameBytes);
   }
 
   whenOpen(): Promise<void> {

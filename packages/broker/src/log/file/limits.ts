@@ -27,7 +27,7 @@ export interface FileLogLimits {
   readonly checkpointBytes: number;
   /** Bytes in the journal that are not in their segments yet, beyond which the store is `busy`. */
   readonly unwrittenBytes: number;
-  /** Recent batches kept in memory over all partitions, unwritten ones included. */
+  /** Memory of the recent batches over all partitions, unwritten ones included. */
   readonly cacheBytes: number;
   /** A segment is closed before it grows beyond this size (one larger batch is still taken). */
   readonly segmentBytes: number;

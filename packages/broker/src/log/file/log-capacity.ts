@@ -8,6 +8,7 @@ import type { Capacity } from '../log-store.ts';
 import type { JournalFiles } from './journal-files.ts';
 import type { FileLogLimits } from './limits.ts';
 import type { SegmentWriter } from './segment-writer.ts';
+import type { TailCache } from './tail-cache.ts';
 
 /** The part of a journal file that publishers may not use while it is not known whether there is space for the next one. */
 const KEPT_FRACTION = 4;
@@ -21,6 +22,7 @@ const BUSY: Capacity = { state: 'busy' };
 export function logCapacity(
   files: JournalFiles,
   writer: SegmentWriter,
+  cache: TailCache,
   queuedBytes: number,
   limits: FileLogLimits,
   maxFrameBytes: number,
@@ -33,5 +35,7 @@ export function logCapacity(
     return { state: 'full', reason: 'no disk space for the journal', exhausted };
   if (files.headroomBytes(maxFrameBytes) - queuedBytes < maxFrameBytes) return BUSY;
   if (files.preparing && readyBytes < usableBytes / KEPT_FRACTION) return BUSY;
-  return writer.unwrittenBytes > limits.unwrittenBytes || queuedBytes > limits.pendingBytes ? BUSY : OPEN;
+  if (writer.unwrittenBytes > limits.unwrittenBytes || queuedBytes > limits.pendingBytes) return BUSY;
+  // Little that is unwritten can keep much memory: whole requests, of which most was refused.
+  return cache.bytes > limits.cacheBytes + limits.unwrittenBytes ? BUSY : OPEN;
 }

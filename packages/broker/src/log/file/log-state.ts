@@ -34,9 +34,9 @@ export class LogState {
 
   append(log: PartitionLog, batch: StoredBatch): void {
     const before = log.unwrittenBytes;
-    const tailBytes = log.tail.sizeBytes;
+    const { length } = log.tail;
     log.append(batch);
-    if (log.tail.sizeBytes !== tailBytes) this.#cache.noteAppend(log, batch.records.length);
+    if (log.tail.length !== length) this.#cache.noteAppend(log, batch);
     if (log.unwrittenBytes === before) return;
     this.#writer.adjustUnwritten(batch.records.length);
     this.#writer.enqueue(log);
@@ -57,11 +57,10 @@ export class LogState {
     this.#shrink(log, () => log.delete());
   }
 
-  #shrink(log: PartitionLog, change: () => void): void {
-    const tailBytes = log.tail.sizeBytes;
+  /** @param change returns the batches that it took out of the tail */
+  #shrink(log: PartitionLog, change: () => StoredBatch[]): void {
     const { unwrittenBytes } = log;
-    change();
-    this.#cache.noteRemoved(tailBytes - log.tail.sizeBytes);
+    this.#cache.noteRemoved(change());
     this.#writer.adjustUnwritten(log.unwrittenBytes - unwrittenBytes);
     this.#writer.enqueue(log);
   }

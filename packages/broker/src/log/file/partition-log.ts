@@ -10,6 +10,7 @@
  * - Readers go to the files only below `tailStart`, so they never meet what a pending cut has yet to remove.
  */
 import type { PartitionKey } from '@naru/base';
+import { assert } from '@naru/base';
 import { checkAppendEntry } from '../append-entry.ts';
 import { BatchRun } from '../batch-run.ts';
 import type { AppendEntry, PartitionInfo, StoredBatch } from '../log-store.ts';
@@ -87,11 +88,17 @@ export class PartitionLog {
     if (batch.lastOffset >= this.writtenEnd) this.unwrittenBytes += batch.records.length;
   }
 
-  /** A batch that holds `endOffset` inside goes too: replay can meet one that compaction had removed before the truncate. */
-  truncate(endOffset: number): void {
+  /**
+   * A batch that holds `endOffset` inside goes too: replay can meet one that compaction had removed before the truncate.
+   *
+   * @returns batches that left the tail
+   */
+  truncate(endOffset: number): StoredBatch[] {
     this.epoch += 1;
+    const removed: StoredBatch[] = [];
     for (let last = this.tail.last(); last !== undefined && last.lastOffset >= endOffset; last = this.tail.last()) {
       this.tail.pop();
+      removed.push(last);
       if (last.lastOffset >= this.writtenEnd) this.unwrittenBytes -= last.records.length;
     }
     // Also when the files end before: a write under way may be adding batches beyond.
@@ -101,6 +108,7 @@ export class PartitionLog {
     this.writtenEnd = Math.min(this.writtenEnd, endOffset);
     this.cleanEnd = Math.min(this.cleanEnd, endOffset);
     this.rewriteCut = Math.min(this.rewriteCut, endOffset);
+    return removed;
   }
 
   deleteBefore(offset: number): void {
@@ -109,11 +117,14 @@ export class PartitionLog {
     this.logStartOffset = offset;
   }
 
-  delete(): void {
+  /** @returns batches that left the tail */
+  delete(): StoredBatch[] {
     this.epoch += 1;
     this.deleted = true;
     this.unwrittenBytes = 0;
+    const removed = this.tail.collect(0, Infinity, Infinity);
     this.tail.clear();
+    return removed;
   }
 
   /** The segment writer has written `batches`; some may have been truncated meanwhile. */
@@ -132,9 +143,12 @@ export class PartitionLog {
     return first !== undefined && first.lastOffset < this.writtenEnd;
   }
 
-  evict(): void {
+  /** Takes the oldest batch out of the tail, which is not empty. */
+  evict(): StoredBatch {
     const batch = this.tail.shift();
-    if (batch !== undefined) this.tailStart = batch.lastOffset + 1;
+    assert(batch !== undefined, `partition ${this.key} has nothing in memory`);
+    this.tailStart = batch.lastOffset + 1;
+    return batch;
   }
 
   /** Index in the tail of the first batch that is not in a segment. */

@@ -19,7 +19,7 @@ import type { Disk } from '@naru/base';
 import { assert, diskErrorCode } from '@naru/base';
 import { BATCH_HEADER_BYTES } from '@naru/protocol/batch';
 import { rewrittenBatch, unknownPartition } from '../append-entry.ts';
-import type { Rewriter } from '../log-store.ts';
+import type { Rewriter, StoredBatch } from '../log-store.ts';
 import type { ClosedSegment } from './compaction-status.ts';
 import { rewritableSegments } from './compaction-status.ts';
 import { storageError } from './data-directory.ts';
@@ -228,15 +228,15 @@ export class SegmentRewriter {
     }
     writer.supersede(log, replaced);
     if (replacement !== undefined) reader.noteSealed(replacement);
-    const tailBytes = log.tail.sizeBytes;
+    const evicted: StoredBatch[] = [];
     for (
       let oldest = log.tail.first();
       oldest !== undefined && oldest.lastOffset < group.end;
       oldest = log.tail.first()
     ) {
-      log.evict();
+      evicted.push(log.evict());
     }
-    cache.noteRemoved(tailBytes - log.tail.sizeBytes);
+    cache.noteRemoved(evicted);
     log.epoch += 1;
   }
 

@@ -1,11 +1,13 @@
 /**
  * Bounds the tails of all partitions together: the oldest batches, over all of them, leave memory first.
  *
- * Owns the order of leaving and the byte count; the batches are the partitions'.
+ * Owns the order of leaving and the byte count; the batches are the partitions'. What counts is the memory that batches keep:
+ * those of one request share it, and it is free when the last of them has left.
  *
  * Invariant: a batch leaves only when it is written to its segment. So the bound can be exceeded by what is unwritten, which
  * has a bound of its own.
  */
+import type { StoredBatch } from '../log-store.ts';
 import type { PartitionLog } from './partition-log.ts';
 
 export class TailCache {
@@ -14,6 +16,8 @@ export class TailCache {
   #order: PartitionLog[] = [];
   #head = 0;
   #bytes = 0;
+  /** Memory, and how many batches are in it. */
+  readonly #kept = new Map<ArrayBufferLike, number>();
 
   constructor(limitBytes: number) {
     this.#limitBytes = limitBytes;
@@ -23,13 +27,17 @@ export class TailCache {
     return this.#bytes;
   }
 
-  noteAppend(log: PartitionLog, bytes: number): void {
+  /** `batch` joined the tail of `log`. */
+  noteAppend(log: PartitionLog, { records: { buffer } }: StoredBatch): void {
     this.#order.push(log);
-    this.#bytes += bytes;
+    const count = this.#kept.get(buffer) ?? 0;
+    if (count === 0) this.#bytes += buffer.byteLength;
+    this.#kept.set(buffer, count + 1);
   }
 
-  noteRemoved(bytes: number): void {
-    this.#bytes -= bytes;
+  /** `batches` left a tail otherwise than by {@link evict}. */
+  noteRemoved(batches: readonly StoredBatch[]): void {
+    for (const batch of batches) this.#release(batch);
   }
 
   /** Makes room. Stops at a batch that is not written yet. */
@@ -39,9 +47,7 @@ export class TailCache {
       if (log === undefined) return;
       if (log.tail.length > 0) {
         if (!log.canEvict()) return;
-        const before = log.tail.sizeBytes;
-        log.evict();
-        this.#bytes -= before - log.tail.sizeBytes;
+        this.#release(log.evict());
       }
       this.#head += 1;
       if (this.#head >= 4096 && this.#head * 2 >= this.#order.length) {
@@ -49,5 +55,11 @@ export class TailCache {
         this.#head = 0;
       }
     }
+  }
+
+  #release({ records: { buffer } }: StoredBatch): void {
+    const count = this.#kept.get(buffer) ?? 0;
+    if (count > 1) this.#kept.set(buffer, count - 1);
+    else if (this.#kept.delete(buffer)) this.#bytes -= buffer.byteLength;
   }
 }

@@ -11,6 +11,7 @@ import { assert } from '@naru/base';
 import { NaruError } from '@naru/protocol';
 import { checkAppendEntry, offsetOutOfRange, rewrittenBatch, unknownPartition } from '../append-entry.ts';
 import { BatchRun } from '../batch-run.ts';
+import { ownMemory } from '../own-memory.ts';
 import type {
   AppendEntry,
   Capacity,
@@ -86,7 +87,7 @@ export class MemoryLogStore implements LogStore {
     this.#checkAppend(entries);
     for (const entry of entries) {
       const partition = this.#require(entry.partition);
-      partition.run.push(entry);
+      partition.run.push(ownMemory(entry));
       partition.endOffset = entry.lastOffset + 1;
       this.#bytes += entry.records.length;
       this.#appendedBytes += entry.records.length;

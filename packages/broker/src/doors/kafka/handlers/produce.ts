@@ -4,8 +4,7 @@
  * From version 12 on a transactional batch makes its partition a part of the transaction (KIP-890); before, AddPartitionsToTxn does.
  *
  * Differences from Kafka: acks=1 is as durable as acks=all, and acks=0 waits for nothing but closes the connection on an error
- * as Kafka does. A batch of many partitions' request is copied out of the request's memory unless it is most of it, so that
- * keeping it keeps nothing else.
+ * as Kafka does. Batches stay in their request's memory.
  */
 import type { Timers } from '@naru/base';
 import { NaruError, refuse, type Refusal } from '@naru/protocol';
@@ -24,8 +23,6 @@ const ATTRIBUTES_AT = 22;
 const COMPRESSION_MASK = 0x07;
 const TRANSACTIONAL_BIT = 0x10;
 const SECOND_FLOW_SINCE = 12;
-/** A batch that is at least this share of its memory stays in it. */
-const KEPT_SHARE = 0.5;
 
 export interface ProduceOptions {
   readonly topics: TopicService;
@@ -73,7 +70,7 @@ function append(request: Request, call: KafkaCall, { topics, shard }: ProduceOpt
       } else {
         const checked = checkRecords(records, request.transactionalId, call.version);
         if (isRefusal(checked)) refused(checked);
-        else outcomes.push(appended(shard, { type: 'append', partition, batch: owned(checked), flow }));
+        else outcomes.push(appended(shard, { type: 'append', partition, batch: checked, flow }));
       }
     }
   }
@@ -131,14 +128,6 @@ function checkRecords(
     return refuse('UNSUPPORTED_COMPRESSION_TYPE', `zstd needs version ${ZSTD_SINCE} of Produce, this is ${version}`);
   }
   return records;
-}
-
-/** The batch, in memory that holds little else. */
-function owned(batch: Uint8Array): Uint8Array {
-  if (batch.length >= batch.buffer.byteLength * KEPT_SHARE) return batch;
-  const copy = Buffer.allocUnsafeSlow(batch.length);
-  copy.set(batch);
-  return copy;
 }
 
 /** Whether the batches were stored is open when the time is over, as in Kafka. */
