@@ -40,10 +40,18 @@ export class ResponseWriter {
   write(parts: readonly Uint8Array[]): void {
     if (this.#unsentBytes === 0) this.#progressMs = this.#clock.monotonicMs();
     for (const part of parts) {
-      this.#queue.push(part);
+      this.#push(part);
       this.#unsentBytes += part.length;
     }
     if (!this.#writing) this.#writeSlice();
+  }
+
+  /** Batches that were read from a file together go together, too: each buffer that the socket is given costs. */
+  #push(part: Uint8Array): void {
+    const last = this.#queue.at(-1);
+    if (last !== undefined && last.buffer === part.buffer && last.byteOffset + last.length === part.byteOffset) {
+      this.#queue[this.#queue.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + part.length);
+    } else this.#queue.push(part);
   }
 
   #writeSlice(): void {
