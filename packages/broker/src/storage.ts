@@ -13,6 +13,7 @@ import { SqliteLogDatabase } from './log/database/sqlite/sqlite-log-database.ts'
 import { lockDataDirectory } from './log/file/data-dir-lock.ts';
 import { openFileLogStore } from './log/file/file-log-store.ts';
 import { DEFAULT_FILE_LOG_LIMITS } from './log/file/limits.ts';
+import { openFilesLimit } from './log/file/node-disk.ts';
 import type { LogStore } from './log/log-store.ts';
 import { MemoryLogStore } from './log/memory/memory-log-store.ts';
 import type { MetadataStore } from './metadata/metadata-store.ts';
@@ -20,6 +21,10 @@ import { SqliteMetadataStore } from './metadata/sqlite-metadata-store.ts';
 
 /** Written first of the log, once: see log/file/data-directory.ts. */
 const LOG_VERSION_FILE = 'naru-data.json';
+/** Kept for everything but segments and connections. */
+const OTHER_FILES = 1_000;
+/** An open file takes some kilobytes of the system's memory and ours. */
+const MAX_OPEN_SEGMENTS = 32_768;
 const METADATA_FILE = 'metadata.db';
 /** Log and metadata of the storage `sqlite`. */
 const DATABASE_FILE = 'naru.db';
@@ -192,7 +197,7 @@ async function checkLogIsThere(path: string, known: readonly TopicMetadata[], di
   throw new NaruError('DATA_CORRUPT', `${message}: nothing was changed. Put the log that belongs to the metadata back`);
 }
 
-function fileLogStore({ data, log, logging }: BrokerConfig, surroundings: StorageSurroundings): LogStore {
+function fileLogStore({ data, log, logging, limits }: BrokerConfig, surroundings: StorageSurroundings): LogStore {
   const { use, keepMs } = logging.recoveryLog;
   if (!use) {
     const warning = 'the recovery log is not used: what was acknowledged last can be lost when the machine fails';
@@ -214,6 +219,18 @@ function fileLogStore({ data, log, logging }: BrokerConfig, surroundings: Storag
       cacheBytes: log.cacheBytes,
       maxAppendBytes: appendBytes,
       mergedFrameBytes: appendBytes,
+      openFiles: openSegments(openFilesLimit(), limits.connections),
     },
   });
+}
+
+/**
+ * How many segments stay open: where each write opens and closes its own, that takes more than the writing.
+ *
+ * @param openable files that the process may have open; null when that is not known
+ */
+export function openSegments(openable: number | null, connections: number): number {
+  const { openFiles } = DEFAULT_FILE_LOG_LIMITS;
+  if (openable === null) return openFiles;
+  return Math.max(openFiles, Math.min(openable - connections - OTHER_FILES, MAX_OPEN_SEGMENTS));
 }

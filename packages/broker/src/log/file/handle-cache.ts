@@ -1,9 +1,11 @@
 /**
  * Open segment files, the least recently used closed first.
  *
- * Invariant: a file is not closed while it is lent out; so at most `limit` files are open, and those in use.
+ * Invariant: a file is not closed while it is lent out; so at most `limit` files are open, and those in use. Should the process
+ * be able to open no more before, as others open files too, half of what is open is the limit from then on.
  */
-import type { Disk, DiskFile } from '@naru/base';
+import type { Disk, DiskFile, DiskOpenMode } from '@naru/base';
+import { diskErrorCode } from '@naru/base';
 
 interface Handle {
   readonly path: string;
@@ -14,7 +16,7 @@ interface Handle {
 
 export class HandleCache {
   readonly #disk: Disk;
-  readonly #limit: number;
+  #limit: number;
   /** In order of use, oldest first. Keyed by mode and path. */
   readonly #handles = new Map<string, Handle>();
 
@@ -27,7 +29,7 @@ export class HandleCache {
   async withFile<T>(path: string, mode: 'read' | 'write', use: (file: DiskFile) => Promise<T>): Promise<T> {
     const key = `${mode}:${path}`;
     let handle = this.#handles.get(key);
-    if (handle === undefined) handle = { path, opening: this.#disk.open(path, mode), users: 0, discarded: false };
+    if (handle === undefined) handle = { path, opening: this.#open(path, mode), users: 0, discarded: false };
     else this.#handles.delete(key);
     this.#handles.set(key, handle);
     handle.users += 1;
@@ -59,6 +61,18 @@ export class HandleCache {
     for (const [key, handle] of all) {
       this.#forget(key, handle);
       if (handle.users === 0) await closeQuietly(handle);
+    }
+  }
+
+  async #open(path: string, mode: DiskOpenMode): Promise<DiskFile> {
+    try {
+      return await this.#disk.open(path, mode);
+    } catch (error) {
+      const code = diskErrorCode(error);
+      if (code !== 'EMFILE' && code !== 'ENFILE') throw error;
+      this.#limit = Math.floor(this.#handles.size / 2);
+      await this.#evict();
+      return this.#disk.open(path, mode);
     }
   }
 

@@ -37,7 +37,7 @@ export interface FileLogLimits {
   readonly indexIntervalBytes: number;
   /** Indexes of closed segments kept in memory. */
   readonly loadedIndexes: number;
-  /** Open segment files. */
+  /** Open segment files. The broker keeps as many as its process may open, see storage.ts. */
   readonly openFiles: number;
   /** Largest single write to a segment. */
   readonly segmentWriteBytes: number;

@@ -133,6 +133,17 @@ function dropBytes(buffers: readonly Uint8Array[], count: number): Uint8Array[] 
   return rest;
 }
 
+/** How many files and connections this process may have open; null where the system does not tell (only Linux does). */
+export function openFilesLimit(): number | null {
+  try {
+    const limits = fs.readFileSync('/proc/self/limits', 'utf8');
+    const [, soft] = /^Max open files +(\d+)/m.exec(limits) ?? [];
+    return soft === undefined ? null : Number(soft);
+  } catch {
+    return null;
+  }
+}
+
 export const nodeDisk: Disk = {
   async open(path: string, mode: DiskOpenMode): Promise<DiskFile> {
     const descriptor = await settle<number>((done) => fs.open(path, OPEN_FLAGS[mode], 0o640, done));
