@@ -149,23 +149,25 @@ export class Checkpointer<T extends JournalOperation> {
   /** Waits until what was durable at the barrier is in the files, and notes the physical side; tells `onNoted` of each. */
   async #written(noted: Noted, onNoted: (log: PartitionLog) => void): Promise<CheckpointPartition[]> {
     const states: CheckpointPartition[] = [];
-    let waiting = noted.partitions;
-    let erasing = noted.erasing;
+    const { partitions } = noted;
+    let { erasing } = noted;
+    let next = 0;
     await this.#options.writer.waitFor(() => {
-      waiting = waiting.filter(({ log, logStartOffset, endOffset }) => {
-        if (!log.deleted) {
-          if (log.pendingCut !== Infinity || log.writtenEnd < Math.min(endOffset, log.endOffset)) return true;
+      // Only as far as the first that is not written: this is asked after every write, with thousands of partitions.
+      for (; next < partitions.length; next++) {
+        const { log, logStartOffset, endOffset } = partitions[next] as Noted['partitions'][number];
+        if (log.deleted) {
+          // Since: recovery finds that in the journal, and needs to know only that the partition was there.
+          const ends = { endOffset, fileEndOffset: endOffset, cleanEndOffset: logStartOffset };
+          states.push({ key: log.key, logStartOffset, ...ends, segments: [] });
+        } else {
+          if (log.pendingCut !== Infinity || log.writtenEnd < Math.min(endOffset, log.endOffset)) return false;
           states.push(log.checkpointState(logStartOffset, endOffset));
           onNoted(log);
-          return false;
         }
-        // Deleted since: recovery finds that in the journal, and needs to know only that the partition was there.
-        const ends = { endOffset, fileEndOffset: endOffset, cleanEndOffset: logStartOffset };
-        states.push({ key: log.key, logStartOffset, ...ends, segments: [] });
-        return false;
-      });
+      }
       erasing = erasing.filter((log) => !log.erased);
-      return waiting.length === 0 && erasing.length === 0;
+      return erasing.length === 0;
     });
     for (const log of noted.erasing) this.#options.state.erasing.delete(log);
     return states;

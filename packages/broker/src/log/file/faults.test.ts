@@ -425,7 +425,7 @@ describe('pressure', () => {
     await settle();
     for (let i = 0; i < 5; i++) {
       expect(store.capacity().state).toBe('open');
-      await store.append([within(12_000, sampleBatch(P0, i))]);
+      await store.append([within(170_000, sampleBatch(P0, i))]);
     }
     expect(store.capacity().state).toBe('busy');
     const opened = store.whenOpen();

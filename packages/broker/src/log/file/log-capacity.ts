@@ -36,6 +36,6 @@ export function logCapacity(
   if (files.headroomBytes(maxFrameBytes) - queuedBytes < maxFrameBytes) return BUSY;
   if (files.preparing && readyBytes < usableBytes / KEPT_FRACTION) return BUSY;
   if (writer.unwrittenBytes > limits.unwrittenBytes || queuedBytes > limits.pendingBytes) return BUSY;
-  // Little that is unwritten can keep much memory: whole requests, of which most was refused.
-  return cache.bytes > limits.cacheBytes + limits.unwrittenBytes ? BUSY : OPEN;
+  // Little that is unwritten can keep much memory: whole requests, of which most was refused, or what recovery read of the journal.
+  return cache.bytes > limits.cacheBytes + limits.unwrittenBytes + limits.journalBytes ? BUSY : OPEN;
 }
