@@ -21,13 +21,13 @@ import { SqliteMetadataStore } from './metadata/sqlite-metadata-store.ts';
 
 /** Written first of the log, once: see log/file/data-directory.ts. */
 const LOG_VERSION_FILE = 'naru-data.json';
+const METADATA_FILE = 'metadata.db';
+/** Log and metadata of the storage `sqlite`. */
+const DATABASE_FILE = 'naru.db';
 /** Kept for everything but segments and connections. */
 const OTHER_FILES = 1_000;
 /** An open file takes some kilobytes of the system's memory and ours. */
 const MAX_OPEN_SEGMENTS = 32_768;
-const METADATA_FILE = 'metadata.db';
-/** Log and metadata of the storage `sqlite`. */
-const DATABASE_FILE = 'naru.db';
 
 export interface StorageSurroundings {
   readonly clock: Clock;
