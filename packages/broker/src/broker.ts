@@ -366,6 +366,8 @@ export function makeDoors(config: BrokerConfig, { clock, timers, random, logger 
       metrics: async () => (metrics.page === null ? { contentType: 'text/plain', text: '' } : metrics.page.render()),
     },
     schemaRegistry: schemaRegistryDoor(new SchemaService(shard), logger),
+    clock,
+    timers,
     logger,
   });
   const kafka = makeKafkaDoor(config, { clock, timers, random, logger }, core, publishing, producerIds);

@@ -7,13 +7,16 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Logger, Timers } from '@naru/base';
 import { NaruError } from '@naru/protocol';
+import { SharedReads } from './shared-reads.ts';
 
 export type DoorName = 'http2' | 'http1' | 'kafka' | 'tls' | 'unknown';
 
+/** They take a connection whose first bytes are still to be read. */
 export interface Doors {
-  /** Takes a connection whose first bytes are still to be read. */
+  /** `data` is valid during its event only. */
   readonly http2: (socket: Socket) => void;
   readonly http1: (socket: Socket) => void;
+  /** `data` is valid during its event only. */
   readonly kafka: (socket: Socket) => void;
 }
 
@@ -51,13 +54,20 @@ export function recognise(bytes: Uint8Array): DoorName | null {
   return [HTTP2_PREFACE, ...HTTP1_METHODS].some((greeting) => greeting.startsWith(text)) ? null : 'unknown';
 }
 
+/** A connection that was accepted. */
+interface Accepted {
+  /** Another one once a door has it. */
+  socket: Socket;
+}
+
 export class Listener {
   readonly #doors: Doors;
   readonly #timers: Timers;
   readonly #logger: Logger;
   readonly #limits: ListenerLimits;
   readonly #server: Server;
-  readonly #sockets = new Set<Socket>();
+  readonly #sharedReads = new SharedReads();
+  readonly #open = new Set<Accepted>();
   /** Of these, the ones that have not said what they are. */
   readonly #greeting = new Set<Socket>();
   #onIdle: (() => void)[] = [];
@@ -77,7 +87,7 @@ export class Listener {
   }
 
   get connections(): number {
-    return this.#sockets.size;
+    return this.#open.size;
   }
 
   /** @throws NaruError PORT_IN_USE; INVALID_CONFIGURATION when the address cannot be listened on */
@@ -100,39 +110,46 @@ export class Listener {
 
   /** Resolves when no connection is open. */
   idle(): Promise<void> {
-    if (this.#sockets.size === 0) return Promise.resolve();
+    if (this.#open.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#onIdle.push(resolve));
   }
 
   /** Breaks every connection. */
   destroy(): void {
     this.#server.close();
-    for (const socket of this.#sockets) socket.destroy();
+    for (const { socket } of this.#open) socket.destroy();
   }
 
   #accept(socket: Socket): void {
     const address = socket.remoteAddress ?? '';
     const ofAddress = this.#perAddress.get(address) ?? 0;
-    if (this.#sockets.size >= this.#limits.maxConnections || ofAddress >= this.#limits.maxConnectionsPerAddress) {
+    if (this.#open.size >= this.#limits.maxConnections || ofAddress >= this.#limits.maxConnectionsPerAddress) {
       this.refused += 1;
       socket.destroy();
       return;
     }
     this.accepted += 1;
-    this.#sockets.add(socket);
     this.#perAddress.set(address, ofAddress + 1);
+    const accepted: Accepted = { socket };
+    this.#open.add(accepted);
+    this.#watch(accepted, address);
+    this.#greet(accepted, address);
+  }
+
+  #watch(accepted: Accepted, address: string): void {
+    const { socket } = accepted;
     socket.on('close', () => {
-      this.#sockets.delete(socket);
+      this.#open.delete(accepted);
       const rest = (this.#perAddress.get(address) ?? 1) - 1;
       if (rest === 0) this.#perAddress.delete(address);
       else this.#perAddress.set(address, rest);
-      if (this.#sockets.size === 0) for (const resume of this.#onIdle.splice(0)) resume();
+      if (this.#open.size === 0) for (const resume of this.#onIdle.splice(0)) resume();
     });
     socket.on('error', () => socket.destroy());
-    this.#greet(socket);
   }
 
-  #greet(socket: Socket): void {
+  #greet(accepted: Accepted, address: string): void {
+    const { socket } = accepted;
     const timer = this.#timers.after(this.#limits.greetingTimeoutMs, () => socket.destroy());
     this.#greeting.add(socket);
     socket.on('close', () => {
@@ -150,15 +167,19 @@ export class Listener {
       timer.cancel();
       this.#greeting.delete(socket);
       socket.unshift(seen);
-      this.#handOver(socket, door);
+      this.#handOver(accepted, door, address);
     };
     socket.on('readable', onReadable);
   }
 
-  #handOver(socket: Socket, door: DoorName): void {
-    if (door === 'http2') return this.#doors.http2(socket);
+  #handOver(accepted: Accepted, door: DoorName, address: string): void {
+    const { socket } = accepted;
     if (door === 'http1') return this.#doors.http1(socket);
-    if (door === 'kafka') return this.#doors.kafka(socket);
+    if (door === 'http2' || door === 'kafka') {
+      accepted.socket = this.#sharedReads.adopt(socket);
+      if (accepted.socket !== socket) this.#watch(accepted, address);
+      return this.#doors[door](accepted.socket);
+    }
     this.refused += 1;
     const what = door === 'tls' ? 'TLS, which is not configured' : 'no protocol that this broker speaks';
     this.#logger.warn({ peer: socket.remoteAddress }, `a connection was closed: it spoke ${what}`);

@@ -2,34 +2,46 @@
  * HTTP/1.1 and HTTP/2 on connections that the listener hands over: gRPC, gRPC-Web and Connect by path and content type,
  * and the few plain pages that operators and orchestrators ask for.
  */
-import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from 'node:http';
-import {
-  createServer as createHttp2Server,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type ServerHttp2Session,
-} from 'node:http2';
+import { createServer as createHttp1Server } from 'node:http';
 import type { Socket } from 'node:net';
-import { createConnectRouter, createContextKey, createContextValues, type ConnectRouter } from '@connectrpc/connect';
+import {
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+  type ConnectRouter,
+  type ContextValues,
+} from '@connectrpc/connect';
 import {
   compressionBrotli,
   compressionGzip,
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from '@connectrpc/connect-node';
-import type { Logger } from '@naru/base';
-import type { SchemaRegistryDoor } from './schema-registry.ts';
+import type { Clock, Logger, Timers } from '@naru/base';
 import { isPlainGrpc, serveGrpcStream, type StreamMethod } from '../grpc/grpc-stream.ts';
+import { ERROR_CODE } from '../http2/frames.ts';
+import { Http2Connection, type Http2Limits } from '../http2/http2-connection.ts';
+import type { Http2Stream } from '../http2/http2-stream.ts';
+import { http1Exchange, http2Exchange, type HttpExchange } from './http-exchange.ts';
+import type { SchemaRegistryDoor } from './schema-registry.ts';
+import { answerUniversally, type UniversalHandler } from './universal.ts';
 
-/** A stream's flow-control window: several poll answers or batches, so that one round trip does not bound throughput. */
-const STREAM_WINDOW_BYTES = 1 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES = 2 * 1024 * 1024;
-/** Frames larger than the default cost less for each byte. */
-const MAX_FRAME_BYTES = 256 * 1024;
-const MAX_STREAMS_PER_CONNECTION = 1_000;
 const MAX_HEADER_BYTES = 16 * 1024;
+const HTTP2_LIMITS: Http2Limits = {
+  // Several batches, so that one round trip does not bound throughput.
+  streamWindowBytes: 1024 * 1024,
+  connectionWindowBytes: 2 * 1024 * 1024,
+  // Frames larger than the default cost less for each byte.
+  maxFrameBytes: 256 * 1024,
+  maxStreams: 1_000,
+  maxHeaderBytes: MAX_HEADER_BYTES,
+};
 /** Of one message, either way: the largest poll answer, one batch beyond its limit, and the envelope. */
 const MAX_MESSAGE_BYTES = 25 * 1024 * 1024;
+
+const TEXT = 'text/plain; charset=utf-8';
+/** The call itself answered its errors; what is left are connections that broke under the answer. */
+const UNSENT = 'an answer could not be sent';
 
 /** The address of the client, in a call's context. */
 export const PEER_KEY = createContextKey('', { description: 'address of the client' });
@@ -47,69 +59,92 @@ export interface HttpDoor {
   close(): void;
 }
 
-type Request = IncomingMessage | Http2ServerRequest;
-type Response = ServerResponse | Http2ServerResponse;
-
 export interface HttpDoorOptions {
   readonly routes: (router: ConnectRouter) => void;
   /** Methods that plain gRPC over HTTP/2 gets without the library. They are among `routes` too. */
   readonly streams: readonly StreamMethod[];
   readonly pages: HttpPages;
   readonly schemaRegistry: SchemaRegistryDoor;
+  readonly clock: Clock;
+  readonly timers: Timers;
   readonly logger: Logger;
 }
 
-export function httpDoor({ routes, streams, pages, schemaRegistry, logger }: HttpDoorOptions): HttpDoor {
-  const rpc = rpcHandler(routes, logger);
-  const byPath = new Map(streams.map((method) => [method.path, method]));
-  const handle = (request: Request, response: Response): void => {
-    const path = (request.url ?? '/').split('?', 1)[0] as string;
-    if (servePage(path, request.method ?? 'GET', response, pages, logger) || schemaRegistry(request, response)) return;
-    const method = byPath.get(path);
-    if (method !== undefined && 'stream' in response && request.method === 'POST' && isPlainGrpc(request.headers)) {
-      void serveGrpcStream(response.stream, method, MAX_MESSAGE_BYTES, logger);
-      return;
-    }
-    rpc(path, request, response);
+export function httpDoor(options: HttpDoorOptions): HttpDoor {
+  const { routes, pages, schemaRegistry, clock, timers, logger } = options;
+  const handlerOf = rpcHandlers(routes);
+  const serve = (path: string, exchange: HttpExchange): void => {
+    if (servePage(path, exchange, pages, logger) || schemaRegistry(exchange)) return;
+    exchange.answer({ status: 404, contentType: TEXT, text: `there is nothing at ${path}\n` });
   };
-  const http1 = createHttp1Server({ maxHeaderSize: MAX_HEADER_BYTES }, handle);
-  const http2 = createHttp2Server(
-    {
-      settings: {
-        initialWindowSize: STREAM_WINDOW_BYTES,
-        maxFrameSize: MAX_FRAME_BYTES,
-        maxConcurrentStreams: MAX_STREAMS_PER_CONNECTION,
-        maxHeaderListSize: MAX_HEADER_BYTES,
-      },
-    },
-    handle,
-  );
+  const http1 = createHttp1Server({ maxHeaderSize: MAX_HEADER_BYTES }, (request, response) => {
+    const path = pathOf(request.url ?? '/');
+    const handler = handlerOf(path);
+    if (handler === undefined) return serve(path, http1Exchange(request, response));
+    const context = contextOf(request.socket.remoteAddress ?? '');
+    handler(universalRequestFromNodeRequest(request, response, undefined, context))
+      .then((answer) => universalResponseToNodeResponse(answer, response))
+      .catch((error: unknown) => logger.debug({ error, path }, UNSENT));
+  });
   // What a server does when it listens itself: watches connections, so that its time-outs for requests hold.
   http1.emit('listening');
-  const sessions = new Set<ServerHttp2Session>();
-  http2.on('session', (session) => {
-    session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-    sessions.add(session);
-    session.on('close', () => sessions.delete(session));
-  });
-  http2.on('sessionError', (error) => logger.debug({ error }, 'an HTTP/2 session failed'));
   http1.on('clientError', (_error, socket) => socket.destroy());
+  const connections = new Set<Http2Connection>();
+  const onStream = streamHandler(options, handlerOf, serve);
   return {
     http1: (socket) => http1.emit('connection', socket),
-    http2: (socket) => http2.emit('connection', socket),
+    http2: (socket) => {
+      const onClosed = (): unknown => connections.delete(connection);
+      const connection = new Http2Connection(socket, {
+        limits: HTTP2_LIMITS,
+        clock,
+        timers,
+        logger,
+        onStream,
+        onClosed,
+      });
+      connections.add(connection);
+    },
     close: () => {
       http1.close();
       http1.closeIdleConnections();
-      for (const session of sessions) session.close();
+      for (const connection of connections) connection.close();
     },
   };
 }
 
-/** Calls through the library. */
-function rpcHandler(
-  routes: (router: ConnectRouter) => void,
-  logger: Logger,
-): (path: string, request: Request, response: Response) => void {
+function streamHandler(
+  { streams, logger }: HttpDoorOptions,
+  handlerOf: (path: string) => UniversalHandler | undefined,
+  serve: (path: string, exchange: HttpExchange) => void,
+): (stream: Http2Stream) => void {
+  const byPath = new Map(streams.map((method) => [method.path, method]));
+  return (stream) => {
+    const path = pathOf(stream.request.path);
+    const method = byPath.get(path);
+    if (method !== undefined && isPlainGrpc(stream.request)) {
+      void serveGrpcStream(stream, method, MAX_MESSAGE_BYTES, logger);
+      return;
+    }
+    const handler = handlerOf(path);
+    if (handler === undefined) return serve(path, http2Exchange(stream));
+    answerUniversally(stream, handler, contextOf(stream.peer)).catch((error: unknown) => {
+      logger.debug({ error, path }, UNSENT);
+      stream.reset(ERROR_CODE.internalError);
+    });
+  };
+}
+
+function pathOf(url: string): string {
+  return url.split('?', 1)[0] as string;
+}
+
+function contextOf(peer: string): ContextValues {
+  return createContextValues().set(PEER_KEY, peer);
+}
+
+/** Calls through the library, by path. */
+function rpcHandlers(routes: (router: ConnectRouter) => void): (path: string) => UniversalHandler | undefined {
   const router = createConnectRouter({
     readMaxBytes: MAX_MESSAGE_BYTES,
     writeMaxBytes: MAX_MESSAGE_BYTES,
@@ -121,54 +156,34 @@ function rpcHandler(
   });
   routes(router);
   const handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
-  return (path, request, response) => {
-    const handler = handlers.get(path);
-    if (handler === undefined) {
-      send(response, 404, 'text/plain; charset=utf-8', `there is nothing at ${path}\n`);
-      return;
-    }
-    const context = createContextValues().set(PEER_KEY, request.socket.remoteAddress ?? '');
-    handler(universalRequestFromNodeRequest(request as never, response as never, undefined, context))
-      .then((answer) => universalResponseToNodeResponse(answer, response as never))
-      // The call itself answered its errors; what is left are connections that broke under the answer.
-      .catch((error: unknown) => logger.debug({ error, path }, 'an answer could not be sent'));
-  };
+  return (path) => handlers.get(path);
 }
 
-function servePage(path: string, method: string, response: Response, pages: HttpPages, logger: Logger): boolean {
-  if (method !== 'GET' && method !== 'HEAD') return false;
+function servePage(path: string, exchange: HttpExchange, pages: HttpPages, logger: Logger): boolean {
+  if (exchange.method !== 'GET' && exchange.method !== 'HEAD') return false;
+  const say = (status: number, text: string): boolean => {
+    exchange.answer({ status, contentType: TEXT, text });
+    return true;
+  };
   switch (path) {
     case '/':
-      send(response, 200, 'text/plain; charset=utf-8', 'Naru event broker. See /healthz, /readyz and /metrics.\n');
-      return true;
+      return say(200, 'Naru event broker. See /healthz, /readyz and /metrics.\n');
     case '/healthz':
-      send(response, 200, 'text/plain; charset=utf-8', 'ok\n');
-      return true;
+      return say(200, 'ok\n');
     case '/readyz': {
       const reason = pages.notReady();
-      send(response, reason === null ? 200 : 503, 'text/plain; charset=utf-8', `${reason ?? 'ready'}\n`);
-      return true;
+      return say(reason === null ? 200 : 503, `${reason ?? 'ready'}\n`);
     }
     case '/metrics':
       pages.metrics().then(
-        ({ contentType, text }) => send(response, 200, contentType, text),
+        ({ contentType, text }) => exchange.answer({ status: 200, contentType, text }),
         (error: unknown) => {
           logger.error({ error }, 'metrics could not be collected');
-          send(response, 500, 'text/plain; charset=utf-8', 'metrics could not be collected\n');
+          say(500, 'metrics could not be collected\n');
         },
       );
       return true;
     default:
       return false;
   }
-}
-
-function send(response: Response, status: number, contentType: string, text: string): void {
-  // Both kinds of response have the same method, with overloads that TypeScript cannot unite.
-  (response as ServerResponse).writeHead(status, {
-    'content-type': contentType,
-    'content-length': Buffer.byteLength(text),
-    'cache-control': 'no-store',
-  });
-  response.end(text);
 }

@@ -1,8 +1,8 @@
 /**
  * Cuts a connection's bytes into Kafka's frames: four bytes of size, then as many bytes.
  *
- * Owns the bytes between what was pushed and what was taken. A frame that came in one piece is a view of that piece; for one
- * that comes in several, memory of its size is taken when {@link FrameReader.next} first sees it begin.
+ * Owns the bytes between what was pushed and what was taken. A frame has memory of its own, of its size, which is taken when
+ * {@link FrameReader.next} first sees it begin: the chunks are the connection's, which reads into them again.
  */
 import { NaruError } from '@naru/protocol';
 
@@ -27,8 +27,14 @@ export class FrameReader {
     return this.#frame !== null || this.#rest.length > 0;
   }
 
+  /** @param chunk may be written again after the next {@link keep} */
   push(chunk: Buffer): void {
     this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+  }
+
+  /** Copies what was pushed and is in no frame yet. */
+  keep(): void {
+    if (this.#rest.length > 0) this.#rest = Buffer.from(this.#rest);
   }
 
   /**
@@ -50,14 +56,8 @@ export class FrameReader {
   next(): Buffer | null {
     if (this.#frame === null) {
       if (this.#rest.length < SIZE_BYTES) return null;
-      const size = this.#size();
-      if (this.#rest.length - SIZE_BYTES >= size) {
-        const frame = this.#rest.subarray(SIZE_BYTES, SIZE_BYTES + size);
-        this.#drop(SIZE_BYTES + size);
-        return frame;
-      }
       // Never from a pool: a batch in it may be kept.
-      this.#frame = Buffer.allocUnsafeSlow(size);
+      this.#frame = Buffer.allocUnsafeSlow(this.#size());
       this.#filled = 0;
       this.#drop(SIZE_BYTES);
     }

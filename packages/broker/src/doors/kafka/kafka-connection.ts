@@ -102,6 +102,7 @@ export class KafkaConnection {
       if (!this.#frames.isInside) this.#readingSinceMs = this.#activeMs;
       this.#frames.push(chunk);
       this.#advance();
+      this.#frames.keep();
     });
     socket.on('close', () => this.#closed());
   }
