@@ -9,7 +9,7 @@ import path from 'node:path';
 import process from 'node:process';
 import { rolldown } from 'rolldown';
 
-import { BUNDLE_MAIN, STAMP, bundleDirectory, sourceStamp } from '../packages/cli/src/bundle.mjs';
+import { STAMP, bundleDirectory, sourceStamp } from '../packages/cli/src/bundle.mjs';
 
 const main = path.join(path.dirname(bundleDirectory), 'src', 'main.ts');
 /** They choose a native library when they are loaded, by where they are. */
@@ -22,12 +22,20 @@ const stampPath = path.join(directory, STAMP);
 const stamp = sourceStamp();
 rmSync(stampPath, { force: true });
 const bundle = await rolldown({ input: main, platform: 'node', external: NATIVE, logLevel: 'silent' });
-const { output } = await bundle.write({ dir: directory, format: 'esm', entryFileNames: BUNDLE_MAIN });
+const { output } = await bundle.write({
+  dir: directory,
+  format: 'cjs',
+  entryFileNames: '[name]-[hash].cjs',
+  chunkFileNames: '[name]-[hash].cjs',
+  // Licenses stay; everything else would be read at every start.
+  comments: { legal: true, annotation: false, jsdoc: false },
+});
 await bundle.close();
 const files = new Set(output.map(({ fileName }) => fileName));
 for (const name of readdirSync(directory)) {
   const file = path.join(directory, name);
   if (!files.has(name) && statSync(file).mtimeMs < Date.now() - KEPT_MS) rmSync(file);
 }
-writeFileSync(stampPath, stamp);
+const { fileName: mainFile } = output.find(({ isEntry }) => isEntry);
+writeFileSync(stampPath, `${stamp}\n${mainFile}\n`);
 console.log(`${files.size} files in ${path.relative(process.cwd(), directory)}`);

@@ -71,12 +71,13 @@ function parseArguments(argv) {
   return { env, kind: 'binary', what: rest[0], args: rest.slice(1) };
 }
 
-function nodeFlags(node) {
+function nodeFlags(node, isCommandLine) {
   // Type stripping and node:sqlite are what we rely on; that they are called experimental is no news to the user.
   const flags = ['--disable-warning=ExperimentalWarning'];
   // Batches live outside V8's heap. Without this, every 64 MiB of them set off a collection of the whole heap, which takes
-  // up to half of the time of a busy broker or publisher. A flag of V8, so only for the Node that is known to have it.
-  if (node.startsWith(modules)) flags.push('--external-memory-accounted-in-global-limit');
+  // up to half of the time of a busy broker or publisher. A flag of V8, so only for the Node that is known to have it. Node
+  // compiles its own modules anew by it, so the command line, which has to start quickly, sets it later: commands/start.ts.
+  if (!isCommandLine && node.startsWith(modules)) flags.push('--external-memory-accounted-in-global-limit');
   return flags;
 }
 
@@ -86,7 +87,7 @@ function childCommand(node, { kind, what, args }) {
     return isNative(file) ? [file, args] : [node, [file, ...args]];
   }
   const file = what === 'naru' ? cliMain : resolveFile(what);
-  return [node, [...nodeFlags(node), file, ...args]];
+  return [node, [...nodeFlags(node, what === 'naru'), file, ...args]];
 }
 
 function childEnvironment(extra, isCommandLine) {

@@ -48,7 +48,8 @@ async function plan({ durability, directory, frequentCheckpoints }: PlanOptions)
     address: { host: LOOPBACK, port },
     launch: {
       command: process.execPath,
-      args: [...process.execArgv, CLI, 'start', '--config', file],
+      // As scripts/run.mjs has it.
+      args: ['--disable-warning=ExperimentalWarning', CLI, 'start', '--config', file],
       // Its own cache of compiled code, as everybody's `naru start`, not the one of the bench.
       env: { NODE_COMPILE_CACHE: '' },
     },

@@ -1,6 +1,6 @@
 /**
- * The command in a few files, packages/cli/dist: what `npm run build` makes of the sources, so that Node has not to find and read
- * hundreds of them at every start.
+ * The command in a few CommonJS files, packages/cli/dist: what `npm run build` makes of the sources, so that Node has not to find and
+ * read hundreds of them at every start, and what V8 compiles of them can be kept (kept-code.mjs).
  *
  * Plain JavaScript that imports nothing but Node's own: it runs before anything else of the command does.
  *
@@ -14,8 +14,7 @@ const cli = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const repository = path.dirname(path.dirname(cli));
 
 export const bundleDirectory = path.join(cli, 'dist');
-export const BUNDLE_MAIN = 'main.js';
-/** Has the {@link sourceStamp} of what the bundle was made of. */
+/** Has the {@link sourceStamp} of what the bundle was made of, and the name of its main file. */
 export const STAMP = 'made-of.txt';
 /** What a bundle has in it. */
 const BUNDLED = ['base', 'protocol', 'client', 'broker', 'cli'];
@@ -39,14 +38,14 @@ export function sourceStamp(root = repository) {
     }
   }
   add(path.join(root, 'package-lock.json'));
-  return `${files} files, ${bytes} bytes, ${seconds} s\n`;
+  return `${files} files, ${bytes} bytes, ${seconds} s`;
 }
 
 /** The bundle's main file; null when there is none, or it was made of something else. Throws nothing. */
 export function freshBundle() {
   try {
-    const isFresh = readFileSync(path.join(bundleDirectory, STAMP), 'utf8') === sourceStamp();
-    return isFresh ? path.join(bundleDirectory, BUNDLE_MAIN) : null;
+    const [madeOf, main] = readFileSync(path.join(bundleDirectory, STAMP), 'utf8').split('\n');
+    return madeOf === sourceStamp() ? path.join(bundleDirectory, main) : null;
   } catch {
     return null;
   }

@@ -2,18 +2,17 @@
  * What Node is started with for the `naru` command. Prepares the process, then loads the command: its bundle, where one was built
  * of these sources, else main.ts.
  *
- * Plain JavaScript that imports nothing but Node's own: what is loaded before the cache of compiled code is on is compiled at every
- * start, and for TypeScript Node would load a compiler first, which takes longer and more memory than any of our packages.
+ * Plain JavaScript that imports nothing but Node's own: what is loaded before code that was kept is compiled at every start, and for
+ * TypeScript Node would load a compiler first, which takes longer and more memory than any of our packages.
  */
 import { existsSync, mkdirSync } from 'node:fs';
-import { enableCompileCache } from 'node:module';
+import { enableCompileCache, flushCompileCache } from 'node:module';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import process from 'node:process';
-import { pathToFileURL } from 'node:url';
-import { setFlagsFromString } from 'node:v8';
 
 import { freshBundle } from './bundle.mjs';
+import { KeptCode } from './kept-code.mjs';
 
 /**
  * Below the user's cache directory, and made; null where it cannot be: no home, as in a container, or nothing may be written.
@@ -33,13 +32,15 @@ function cacheDirectory() {
   }
 }
 
-// While a broker starts, nearly all that it allocates is its code, which stays. For that V8 would make the room of short-lived
-// objects as large as it gets, and never smaller again. `naru start` lets it grow when the broker serves.
-if (process.argv[2] === 'start') setFlagsFromString('--semi-space-growth-factor=1');
-
-// Without one everything is compiled at every start. Throws nothing.
+// Without one everything is compiled at every start.
 const directory = cacheDirectory();
-if (directory !== null) enableCompileCache(directory);
-
 const bundle = freshBundle();
-await (bundle === null ? import('./main.ts') : import(pathToFileURL(bundle).href));
+if (bundle === null) {
+  // Throws nothing.
+  if (directory !== null) enableCompileCache(directory);
+  const { main } = await import('./main.ts');
+  await main(flushCompileCache);
+} else {
+  const code = new KeptCode(directory, process.argv[2] === 'start' ? 'start' : 'command');
+  await code.load(bundle).main(() => code.keep());
+}

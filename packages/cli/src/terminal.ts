@@ -10,17 +10,16 @@ export interface Terminal {
   readonly stderr: OutputStream;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
+  /** Keeps for the next start what V8 has compiled by now. Takes some milliseconds, once; throws nothing. */
+  readonly keepCode: () => void;
 }
 
 export type OutputStream = Writable & { readonly isTTY?: boolean };
 
-export const processTerminal: Terminal = {
-  stdin: process.stdin,
-  stdout: process.stdout,
-  stderr: process.stderr,
-  environment: process.env,
-  clock: systemClock,
-};
+export function processTerminal(keepCode: () => void): Terminal {
+  const { stdin, stdout, stderr, env: environment } = process;
+  return { stdin, stdout, stderr, environment, clock: systemClock, keepCode };
+}
 
 /** One line for the person at the terminal. */
 export function say(terminal: Terminal, text: string): void {

@@ -19,6 +19,7 @@ export function testTerminal(input: string | readonly Buffer[] = []): TestTermin
     stderr,
     environment: {},
     clock: { nowMs: () => 0, monotonicMs: () => 0 },
+    keepCode: () => {},
     out: () => texts.out,
     err: () => texts.err,
   };

@@ -1,5 +1,4 @@
 /** `naru start`: a broker in this process, until a signal ends it or it fails. */
-import { flushCompileCache } from 'node:module';
 import { resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import type { Broker, BrokerConfig, BrokerConfigInput } from '@naru/broker';
@@ -14,11 +13,17 @@ import { yamlDocument } from '../output/yaml.ts';
 import { say, type Terminal } from '../terminal.ts';
 
 /**
- * From when the broker serves. The growth of the young generation is V8's default; main.mjs has it otherwise until then. A whole
- * collection comes when memory has doubled: batches lie outside V8's heap, and for those V8 would collect twice as often, which
- * took a seventh of the CPU of a broker that is published to.
+ * Of a broker that serves. A whole collection comes when memory has doubled: batches lie outside V8's heap, and for those V8 would
+ * collect twice as often, which took a seventh of the CPU of a broker that is published to.
  */
-const V8_SERVES = ['--semi-space-growth-factor=2', '--heap-growing-percent=100'];
+const V8_SERVES = ['--heap-growing-percent=100'];
+/**
+ * The same of Node 24 alone: other versions of V8 do not know it, and say so. Without it every 64 MiB of batches set off a collection
+ * of the whole heap, which takes up to half of the time of a busy broker.
+ */
+const V8_13_SERVES = ['--external-memory-accounted-in-global-limit'];
+/** By when the first requests have loaded and compiled what the others need, too. */
+const SETTLED_MS = 3_000;
 
 interface StartOptions {
   readonly config?: string;
@@ -78,15 +83,24 @@ async function start(options: StartOptions, terminal: Terminal): Promise<void> {
   using interruption = listenForInterruption();
   const logger = await pinoLogger({ level: config.logLevel, isForPeople: terminal.stderr.isTTY === true });
   const broker = await Broker.start(config, { logger });
-  for (const flag of V8_SERVES) setFlagsFromString(flag);
   await announce(broker, options.output, terminal, output);
-  // Here, so that a broker that is killed has left its code for the next one, too.
-  flushCompileCache();
+  const settling = setTimeout(() => settle(terminal), SETTLED_MS);
   const failure = await Promise.race([broker.failed, whenAborted(interruption.signal)]);
   if (failure !== null) reportError(terminal, failure, options.output === 'json');
   else say(terminal, `stopping (${String(interruption.signal.reason)})`);
+  clearTimeout(settling);
   await broker.close();
   if (failure !== null) throw new CommandFailure(1);
+}
+
+/**
+ * Not before: V8 refuses code that was compiled by other flags, that of Node's own modules too, and compiling those takes as long as
+ * all of ours. Code is kept here, so that a broker that is killed has left its own for the next one.
+ */
+function settle(terminal: Terminal): void {
+  terminal.keepCode();
+  const isV813 = process.versions.v8.startsWith('13.');
+  for (const flag of isV813 ? [...V8_SERVES, ...V8_13_SERVES] : V8_SERVES) setFlagsFromString(flag);
 }
 
 function flagsOf(options: StartOptions): BrokerConfigInput {
