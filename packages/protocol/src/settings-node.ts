@@ -117,7 +117,8 @@ export function explainSettings<Schema extends z.ZodType>(
   const written = source === undefined ? NOTHING_WRITTEN : readLayers(spec, source, environment, own);
   const variables = variableLayer(spec.variables, environment);
   const tree = mergeSettings(mergeSettings(written.tree, variables.tree), own);
-  const result = spec.schema.safeParse(tree, { reportInput: true });
+  // Once in a process: code that zod would make for the next time is only waited for.
+  const result = spec.schema.safeParse(tree, { reportInput: true, jitless: true });
   const place: Locate = (path, key) => {
     if (saysAt(own, key === undefined ? path : [...path, key])) return 'settings';
     return variables.names.get(path.join('.')) ?? written.locate(path, key);
