@@ -1,5 +1,6 @@
 /** What curl and a browser get: plain pages, and the services as JSON over HTTP/1.1. */
 import { connect } from 'node:http2';
+import { brotliCompressSync, gzipSync } from 'node:zlib';
 import { Broker } from '@naru/broker';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { INTERNAL_TOPICS } from '../../runtime/internal-topics.ts';
@@ -84,6 +85,18 @@ describe('the services over HTTP/1.1', () => {
     });
     const described = await call('AdminService/DescribeTopic', { name: 'orders' });
     expect(described.body).toMatchObject({ partitions: [{ highWatermark: '2' }] });
+  });
+
+  it.each([
+    ['gzip', gzipSync],
+    ['br', brotliCompressSync],
+  ])('understand requests that are compressed with %s', async (encoding, compress) => {
+    const headers = { 'content-type': 'application/json', 'content-encoding': encoding };
+    const body = compress(JSON.stringify({ name: 'orders', partitionCount: 2 }));
+    const response = await get('/naru.v1.AdminService/CreateTopic', { method: 'POST', headers, body });
+    expect(await response.json()).toMatchObject({ topic: { name: 'orders', partitionCount: 2 } });
+    const torn = await get('/naru.v1.AdminService/CreateTopic', { method: 'POST', headers, body: body.subarray(4) });
+    expect(torn.status).toBe(400);
   });
 
   it('say what went wrong, with the code of the table', async () => {

@@ -11,18 +11,13 @@ import {
   type ConnectRouter,
   type ContextValues,
 } from '@connectrpc/connect';
-import {
-  compressionBrotli,
-  compressionGzip,
-  universalRequestFromNodeRequest,
-  universalResponseToNodeResponse,
-} from '@connectrpc/connect-node';
 import type { Clock, Logger, Timers } from '@naru/base';
 import { isPlainGrpc, serveGrpcStream, type StreamMethod } from '../grpc/grpc-stream.ts';
 import { ERROR_CODE } from '../http2/frames.ts';
 import { Http2Connection, type Http2Limits } from '../http2/http2-connection.ts';
 import type { Http2Stream } from '../http2/http2-stream.ts';
 import { http1Exchange, http2Exchange, type HttpExchange } from './http-exchange.ts';
+import { answerNodeRequest, COMPRESSIONS } from './node-rpc.ts';
 import type { SchemaRegistryDoor } from './schema-registry.ts';
 import { answerUniversally, type UniversalHandler } from './universal.ts';
 
@@ -81,10 +76,9 @@ export function httpDoor(options: HttpDoorOptions): HttpDoor {
     const path = pathOf(request.url ?? '/');
     const handler = handlerOf(path);
     if (handler === undefined) return serve(path, http1Exchange(request, response));
-    const context = contextOf(request.socket.remoteAddress ?? '');
-    handler(universalRequestFromNodeRequest(request, response, undefined, context))
-      .then((answer) => universalResponseToNodeResponse(answer, response))
-      .catch((error: unknown) => logger.debug({ error, path }, UNSENT));
+    answerNodeRequest(request, response, handler, contextOf(request.socket.remoteAddress ?? '')).catch(
+      (error: unknown) => logger.debug({ error, path }, UNSENT),
+    );
   });
   // What a server does when it listens itself: watches connections, so that its time-outs for requests hold.
   http1.emit('listening');
@@ -149,7 +143,7 @@ function rpcHandlers(routes: (router: ConnectRouter) => void): (path: string) =>
     readMaxBytes: MAX_MESSAGE_BYTES,
     writeMaxBytes: MAX_MESSAGE_BYTES,
     // Compressed requests are understood. Answers are not compressed: batches bring their own compression.
-    acceptCompression: [compressionGzip, compressionBrotli],
+    acceptCompression: [...COMPRESSIONS],
     compressMinBytes: MAX_MESSAGE_BYTES,
     // For people and small clients: a 0 that is left out looks like something missing.
     jsonOptions: { alwaysEmitImplicit: true },

@@ -118,7 +118,7 @@ export class FrameWriter {
   }
 
   #send(): void {
-    if (this.#socket.destroyed) return;
+    if (this.#socket.destroyed || this.#socket.writableEnded) return;
     for (;;) {
       this.#fill();
       this.#closePiece();
@@ -130,7 +130,7 @@ export class FrameWriter {
       for (const piece of pieces) this.#socket.write(piece);
       this.#socket.uncork();
     }
-    if (this.#isEnding && !this.#socket.writableEnded) this.#socket.end();
+    if (this.#isEnding) this.#socket.end();
   }
 
   /** DATA of the streams, a frame of each in turn. */

@@ -129,10 +129,7 @@ export class Http2Connection implements FrameListener, StreamOwner {
   closed(stream: Http2Stream, isReset: boolean): void {
     this.#streams.delete(stream.id);
     // Of a stream that ended in order, nothing can come.
-    if (isReset && !stream.hasClientEnded) {
-      this.#reset.add(stream.id);
-      if (this.#reset.size > MAX_REMEMBERED_RESETS) this.#reset.delete(this.#reset.values().next().value as number);
-    }
+    if (isReset && !stream.hasClientEnded) this.#remember(stream.id);
     this.#endWhenIdle();
   }
 
@@ -146,9 +143,9 @@ export class Http2Connection implements FrameListener, StreamOwner {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return this.#refuseData(streamId, isLast);
     if (flowBytes === 0 && !endStream) this.#allowance.spend('empty frames');
-    if (stream.hasClientEnded) return stream.reset(ERROR_CODE.streamClosed);
+    if (stream.hasClientEnded) return this.#breakOff(stream, ERROR_CODE.streamClosed);
     const code = stream.receive(part, flowBytes) ?? (endStream ? stream.receiveEnd() : null);
-    if (code !== null) stream.reset(code);
+    if (code !== null) this.#breakOff(stream, code);
   }
 
   onFrame(type: number, flags: number, streamId: number, payload: Buffer): void {
@@ -264,15 +261,15 @@ export class Http2Connection implements FrameListener, StreamOwner {
       if (this.#reset.has(streamId)) return;
       throw new Http2ConnectionError(ERROR_CODE.streamClosed, 'HEADERS of a stream that is over');
     }
-    if (this.#isGoing) return;
     this.#lastStreamId = streamId;
     const { limits } = this.#options;
+    if (this.#isGoing) return this.#refuse(streamId, ERROR_CODE.refusedStream);
     if (this.#streams.size >= limits.maxStreams) {
       this.#allowance.spend('streams beyond what is allowed');
-      return this.writer.write(rstStreamFrame(streamId, ERROR_CODE.refusedStream));
+      return this.#refuse(streamId, ERROR_CODE.refusedStream);
     }
     const request = fields === null ? OVERSIZED : readRequestHead(fields);
-    if (request === null) return this.#resetStream(streamId, ERROR_CODE.protocolError);
+    if (request === null) return this.#refuse(streamId, ERROR_CODE.protocolError);
     const stream = new Http2Stream(streamId, request, this, limits.streamWindowBytes, this.#sendWindowBytes);
     this.#streams.set(streamId, stream);
     if (fields === null) {
@@ -281,14 +278,14 @@ export class Http2Connection implements FrameListener, StreamOwner {
     } else this.#options.onStream(stream);
     if (!endStream) return;
     const code = stream.receiveEnd();
-    if (code !== null) stream.reset(code);
+    if (code !== null) this.#breakOff(stream, code);
   }
 
   #onTrailers(stream: Http2Stream, fields: HeaderField[] | null, endStream: boolean): void {
-    if (stream.hasClientEnded) return stream.reset(ERROR_CODE.streamClosed);
+    if (stream.hasClientEnded) return this.#breakOff(stream, ERROR_CODE.streamClosed);
     const isSound = endStream && fields !== null && areTrailers(fields);
     const code = isSound ? stream.receiveEnd() : ERROR_CODE.protocolError;
-    if (code !== null) stream.reset(code);
+    if (code !== null) this.#breakOff(stream, code);
   }
 
   #onSettings(flags: number, streamId: number, payload: Buffer): void {
@@ -329,8 +326,8 @@ export class Http2Connection implements FrameListener, StreamOwner {
     if (this.#isIdle(streamId)) throw misplaced('WINDOW_UPDATE');
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return;
-    if (bytes === 0) stream.reset(ERROR_CODE.protocolError);
-    else if (!stream.widen(bytes)) stream.reset(ERROR_CODE.flowControlError);
+    if (bytes === 0) this.#breakOff(stream, ERROR_CODE.protocolError);
+    else if (!stream.widen(bytes)) this.#breakOff(stream, ERROR_CODE.flowControlError);
   }
 
   #onReset(streamId: number, payload: Buffer): void {
@@ -352,8 +349,26 @@ export class Http2Connection implements FrameListener, StreamOwner {
 
   #resetStream(streamId: number, code: ErrorCode): void {
     const stream = this.#streams.get(streamId);
-    if (stream !== undefined) return stream.reset(code);
+    if (stream !== undefined) this.#breakOff(stream, code);
+    else this.#refuse(streamId, code);
+  }
+
+  /** For what a client did: as good for a flood as its own resets (CVE-2025-8671). */
+  #breakOff(stream: Http2Stream, code: ErrorCode): void {
+    this.#allowance.spend('errors');
+    stream.reset(code);
+  }
+
+  /** A stream that this side does not open. */
+  #refuse(streamId: number, code: ErrorCode): void {
     this.writer.write(rstStreamFrame(streamId, code));
+    this.#remember(streamId);
+  }
+
+  /** This side has reset it; the client may not know yet. */
+  #remember(streamId: number): void {
+    this.#reset.add(streamId);
+    if (this.#reset.size > MAX_REMEMBERED_RESETS) this.#reset.delete(this.#reset.values().next().value as number);
   }
 
   #endWhenIdle(): void {
