@@ -14,11 +14,12 @@ export async function answerUniversally(
   contextValues: ContextValues,
 ): Promise<void> {
   const call = new StreamCall(stream);
-  const { method, path, authority, headers } = stream.request;
+  const { method, path, headers } = stream.request;
   const { status, header, body, trailer } = await handler({
     httpVersion: '2.0',
     method,
-    url: `http://${authority === '' ? 'localhost' : authority}${path}`,
+    // The host is nobody's business here, and clients say strange ones.
+    url: `http://localhost${path}`,
     header: new Headers([...headers]),
     body: call,
     signal: call.signal,

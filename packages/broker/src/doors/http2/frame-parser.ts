@@ -4,19 +4,11 @@
  *
  * Knows no streams and no connection state, except what a frame's own bytes say.
  */
-import {
-  DEFAULT_FRAME_BYTES,
-  ERROR_CODE,
-  FLAG,
-  FRAME,
-  FRAME_HEAD_BYTES,
-  Http2ConnectionError,
-  PREFACE,
-} from './frames.ts';
+import { ERROR_CODE, FLAG, FRAME, FRAME_HEAD_BYTES, Http2ConnectionError, PREFACE } from './frames.ts';
 
 const NOTHING = Buffer.alloc(0);
 /** Of a frame that is not DATA. Larger ones are allowed by our settings, but there is no use for them. */
-const MAX_OTHER_BYTES = DEFAULT_FRAME_BYTES;
+const MAX_OTHER_BYTES = 32 * 1024;
 
 export interface FrameListener {
   /**
@@ -33,7 +25,7 @@ export interface FrameListener {
 
 export class FrameParser {
   readonly #listener: FrameListener;
-  readonly #maxDataBytes: number;
+  readonly #maxFrameBytes: number;
   #prefaceBytes = 0;
   /** Of the frame that comes, as far as it is there. */
   readonly #head = Buffer.alloc(FRAME_HEAD_BYTES);
@@ -47,10 +39,10 @@ export class FrameParser {
   #padLengthIsNext = false;
   #payload: Buffer | null = null;
 
-  /** @param maxDataBytes the SETTINGS_MAX_FRAME_SIZE that the client was told */
-  constructor(listener: FrameListener, maxDataBytes: number) {
+  /** @param maxFrameBytes the SETTINGS_MAX_FRAME_SIZE that the client was told */
+  constructor(listener: FrameListener, maxFrameBytes: number) {
     this.#listener = listener;
-    this.#maxDataBytes = maxDataBytes;
+    this.#maxFrameBytes = maxFrameBytes;
   }
 
   /** @throws Http2ConnectionError, as do the listener's calls: the connection is of no use after it */
@@ -89,10 +81,9 @@ export class FrameParser {
     this.#flags = head[4] as number;
     this.#streamId = head.readUInt32BE(5) & 0x7fffffff;
     const isData = this.#type === FRAME.data;
-    if (length > (isData ? this.#maxDataBytes : MAX_OTHER_BYTES)) {
-      const what = `a frame of type ${this.#type} has ${length} bytes`;
-      throw new Http2ConnectionError(ERROR_CODE.frameSizeError, what);
-    }
+    const what = `a frame of type ${this.#type} has ${length} bytes`;
+    if (length > this.#maxFrameBytes) throw new Http2ConnectionError(ERROR_CODE.frameSizeError, what);
+    if (length > MAX_OTHER_BYTES && !isData) throw new Http2ConnectionError(ERROR_CODE.enhanceYourCalm, what);
     this.#left = length;
     this.#paddingLeft = 0;
     this.#padLengthIsNext = isData && (this.#flags & FLAG.padded) !== 0;

@@ -81,7 +81,9 @@ export class Http2Connection implements FrameListener, StreamOwner {
   readonly #allowance: Allowance;
   readonly #streams = new Map<number, Http2Stream>();
   readonly #reset = new Set<number>();
+  /** Of those that were heard of, and of those that this side has opened. */
   #lastStreamId = 0;
+  #lastOpenedId = 0;
   #block: OpenBlock | null = null;
   #hasSettings = false;
   /** SETTINGS_INITIAL_WINDOW_SIZE of the client. */
@@ -112,7 +114,7 @@ export class Http2Connection implements FrameListener, StreamOwner {
     });
     socket.on('close', () => {
       this.#farewell?.cancel();
-      for (const stream of this.#streams.values()) stream.broken();
+      this.#breakAll();
       options.onClosed();
     });
     this.#greet();
@@ -122,7 +124,7 @@ export class Http2Connection implements FrameListener, StreamOwner {
   close(): void {
     if (this.#isGoing || this.#socket.destroyed) return;
     this.#isGoing = true;
-    this.writer.write(goawayFrame(this.#lastStreamId, ERROR_CODE.noError, ''));
+    this.writer.write(goawayFrame(this.#lastOpenedId, ERROR_CODE.noError, ''));
     this.#endWhenIdle();
   }
 
@@ -140,9 +142,9 @@ export class Http2Connection implements FrameListener, StreamOwner {
       throw new Http2ConnectionError(ERROR_CODE.flowControlError, 'more than the window has');
     // Given back at once: a stream that is not read must not hold up the others. Its own window limits it.
     this.#giveBack(flowBytes);
+    if (part.length === 0 && !endStream) this.#allowance.spend('empty frames');
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return this.#refuseData(streamId, isLast);
-    if (flowBytes === 0 && !endStream) this.#allowance.spend('empty frames');
     if (stream.hasClientEnded) return this.#breakOff(stream, ERROR_CODE.streamClosed);
     const code = stream.receive(part, flowBytes) ?? (endStream ? stream.receiveEnd() : null);
     if (code !== null) this.#breakOff(stream, code);
@@ -263,14 +265,12 @@ export class Http2Connection implements FrameListener, StreamOwner {
     }
     this.#lastStreamId = streamId;
     const { limits } = this.#options;
-    if (this.#isGoing) return this.#refuse(streamId, ERROR_CODE.refusedStream);
-    if (this.#streams.size >= limits.maxStreams) {
-      this.#allowance.spend('streams beyond what is allowed');
+    if (this.#isGoing || this.#streams.size >= limits.maxStreams)
       return this.#refuse(streamId, ERROR_CODE.refusedStream);
-    }
     const request = fields === null ? OVERSIZED : readRequestHead(fields);
     if (request === null) return this.#refuse(streamId, ERROR_CODE.protocolError);
     const stream = new Http2Stream(streamId, request, this, limits.streamWindowBytes, this.#sendWindowBytes);
+    this.#lastOpenedId = streamId;
     this.#streams.set(streamId, stream);
     if (fields === null) {
       stream.respond(431, []);
@@ -289,12 +289,17 @@ export class Http2Connection implements FrameListener, StreamOwner {
   }
 
   #onSettings(flags: number, streamId: number, payload: Buffer): void {
-    if (streamId !== 0) throw misplaced('SETTINGS');
+    const isAck = (flags & FLAG.ack) !== 0;
+    if (streamId !== 0 || (isAck && !this.#hasSettings)) throw misplaced('SETTINGS');
     this.#hasSettings = true;
-    if ((flags & FLAG.ack) !== 0) return checkSize('an acknowledgement of SETTINGS', payload, 0);
+    if (isAck) return checkSize('an acknowledgement of SETTINGS', payload, 0);
     if (payload.length % 6 !== 0) checkSize('SETTINGS', payload, Math.floor(payload.length / 6) * 6);
     this.#allowance.spend('settings');
-    for (let at = 0; at < payload.length; at += 6) this.#set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    for (let at = 0; at < payload.length; at += 6) {
+      // Each of them, since one can change the windows of all streams.
+      this.#allowance.spend('settings');
+      this.#set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
+    }
     this.writer.write(SETTINGS_ACK);
   }
 
@@ -361,6 +366,7 @@ export class Http2Connection implements FrameListener, StreamOwner {
 
   /** A stream that this side does not open. */
   #refuse(streamId: number, code: ErrorCode): void {
+    this.#allowance.spend('streams that are refused');
     this.writer.write(rstStreamFrame(streamId, code));
     this.#remember(streamId);
   }
@@ -369,6 +375,16 @@ export class Http2Connection implements FrameListener, StreamOwner {
   #remember(streamId: number): void {
     this.#reset.add(streamId);
     if (this.#reset.size > MAX_REMEMBERED_RESETS) this.#reset.delete(this.#reset.values().next().value as number);
+  }
+
+  #breakAll(): void {
+    for (const stream of this.#streams.values()) {
+      try {
+        stream.broken();
+      } catch (error) {
+        this.#options.logger.error({ error }, 'the end of a stream was not taken');
+      }
+    }
   }
 
   #endWhenIdle(): void {
@@ -390,8 +406,8 @@ export class Http2Connection implements FrameListener, StreamOwner {
     const { timers, logger } = this.#options;
     this.#farewell = timers.after(FAREWELL_MS, () => this.#socket.destroy());
     logger.debug({ peer: this.peer, code, reason }, 'an HTTP/2 connection was closed');
-    for (const stream of this.#streams.values()) stream.broken();
-    this.writer.write(goawayFrame(this.#lastStreamId, code, reason));
+    this.#breakAll();
+    this.writer.write(goawayFrame(this.#lastOpenedId, code, reason));
     this.writer.end();
   }
 }

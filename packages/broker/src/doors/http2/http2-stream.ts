@@ -201,6 +201,8 @@ export class Http2Stream implements Sender {
 
   /** @returns an error code when the client may not do that */
   receiveEnd(): ErrorCode | null {
+    // Whoever was told of the last data, or of the stream, may have ended it.
+    if (this.#isClosed) return null;
     const { contentLength } = this.request;
     if (contentLength !== null && this.#bodyBytes !== contentLength) return ERROR_CODE.protocolError;
     this.#hasClientEnded = true;

@@ -45,6 +45,7 @@ export function readRequestHead(fields: readonly HeaderField[]): RequestHead | n
   const path = pseudo.get(':path') ?? '';
   const isConnect = method === 'CONNECT';
   if (method === '' || isConnect !== (path === '') || isConnect === pseudo.has(':scheme')) return null;
+  if (isConnect && !pseudo.has(':authority')) return null;
   const length = headers.get('content-length');
   if (length !== undefined && !/^\d{1,15}$/.test(length)) return null;
   const authority = pseudo.get(':authority') ?? headers.get('host') ?? '';

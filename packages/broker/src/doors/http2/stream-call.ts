@@ -10,6 +10,8 @@ import type { Http2Stream, StreamListener } from './http2-stream.ts';
 
 /** Received and not yet taken, in bytes, beyond which the other side has to wait. */
 const MAX_WAITING_BYTES = 1024 * 1024;
+/** What an item takes beside its bytes: a client can send many empty ones. */
+const ITEM_BYTES = 128;
 
 /** Makes items, such as messages, of a body's parts. */
 export interface BodyReader {
@@ -78,7 +80,7 @@ export class StreamCall implements StreamListener, AsyncIterable<Uint8Array>, As
     const item = this.#waiting.shift();
     if (item !== undefined) {
       const wasFull = this.#waitingBytes >= MAX_WAITING_BYTES;
-      this.#waitingBytes -= item.length;
+      this.#waitingBytes -= item.length + ITEM_BYTES;
       if (wasFull && this.#waitingBytes < MAX_WAITING_BYTES) this.#stream.resume();
       return Promise.resolve({ done: false, value: item });
     }
@@ -123,7 +125,7 @@ export class StreamCall implements StreamListener, AsyncIterable<Uint8Array>, As
       return;
     }
     this.#waiting.push(item);
-    this.#waitingBytes += item.length;
+    this.#waitingBytes += item.length + ITEM_BYTES;
     if (this.#waitingBytes >= MAX_WAITING_BYTES) this.#stream.pause();
   }
 
