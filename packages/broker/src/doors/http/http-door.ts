@@ -23,9 +23,10 @@ import { answerUniversally, type UniversalHandler } from './universal.ts';
 
 const MAX_HEADER_BYTES = 16 * 1024;
 const HTTP2_LIMITS: Http2Limits = {
-  // Several batches, so that one round trip does not bound throughput.
-  streamWindowBytes: 1024 * 1024,
-  connectionWindowBytes: 2 * 1024 * 1024,
+  // So that a publisher has work while the broker's answers are on their way: with a quarter of it, it stood still every other time.
+  streamWindowBytes: 4 * 1024 * 1024,
+  connectionWindowBytes: 8 * 1024 * 1024,
+  heldBytes: 16 * 1024 * 1024,
   // Frames larger than the default cost less for each byte.
   maxFrameBytes: 256 * 1024,
   maxStreams: 1_000,

@@ -48,6 +48,8 @@ export interface Http2Limits {
   /** What a client may send on a stream, and on the connection, before this side has taken it. */
   readonly streamWindowBytes: number;
   readonly connectionWindowBytes: number;
+  /** Of streams that nobody reads, beyond which the window of the connection is given back no more. */
+  readonly heldBytes: number;
   readonly maxFrameBytes: number;
   readonly maxStreams: number;
   /** Names, values, and 32 bytes for each field. */
@@ -91,6 +93,8 @@ export class Http2Connection implements FrameListener, StreamOwner {
   #receiveWindow: number;
   /** Taken, and not yet given back to the client's window. */
   #takenBytes = 0;
+  /** Of streams that nobody reads. */
+  #heldBytes = 0;
   #isGoing = false;
   /** It has failed, and is closed. */
   #farewell: TimerHandle | null = null;
@@ -128,6 +132,11 @@ export class Http2Connection implements FrameListener, StreamOwner {
     this.#endWhenIdle();
   }
 
+  hold(bytes: number): void {
+    this.#heldBytes += bytes;
+    if (bytes < 0) this.#giveBack(0);
+  }
+
   closed(stream: Http2Stream, isReset: boolean): void {
     this.#streams.delete(stream.id);
     // Of a stream that ended in order, nothing can come.
@@ -140,7 +149,7 @@ export class Http2Connection implements FrameListener, StreamOwner {
     this.#receiveWindow -= flowBytes;
     if (this.#receiveWindow < 0)
       throw new Http2ConnectionError(ERROR_CODE.flowControlError, 'more than the window has');
-    // Given back at once: a stream that is not read must not hold up the others. Its own window limits it.
+    // Given back at once: a stream that is not read must not hold up the others. Many such do.
     this.#giveBack(flowBytes);
     if (part.length === 0 && !endStream) this.#allowance.spend('empty frames');
     const stream = this.#streams.get(streamId);
@@ -210,7 +219,8 @@ export class Http2Connection implements FrameListener, StreamOwner {
 
   #giveBack(bytes: number): void {
     this.#takenBytes += bytes;
-    if (this.#takenBytes < this.#options.limits.connectionWindowBytes / 2) return;
+    const { connectionWindowBytes, heldBytes } = this.#options.limits;
+    if (this.#takenBytes < connectionWindowBytes / 2 || this.#heldBytes >= heldBytes) return;
     this.writer.write(windowUpdateFrame(0, this.#takenBytes));
     this.#receiveWindow += this.#takenBytes;
     this.#takenBytes = 0;

@@ -258,6 +258,37 @@ describe('what is received', () => {
     expect(client.takeCredit(1)).toBe(0);
   });
 
+  it('of streams that pause holds up the connection only when it is much, until one of them goes on or is over', async () => {
+    const client = await loopback.greeted();
+    const [first, second, other] = [
+      await receiving(client, 1),
+      await receiving(client, 3),
+      await receiving(client, 5),
+    ] as const;
+    first.stream.pause();
+    second.stream.pause();
+    sendParts(client, 1, streamWindowBytes);
+    await client.settle();
+    expect(client.takeCredit(0)).toBe(streamWindowBytes);
+    // From here on more is held than may be.
+    sendParts(client, 3, streamWindowBytes / 2);
+    sendParts(client, 5, streamWindowBytes / 2);
+    await client.settle();
+    expect(other.body.length).toBe(streamWindowBytes / 2);
+    expect(client.takeCredit(0)).toBe(0);
+    second.stream.resume();
+    await client.settle();
+    expect(client.takeCredit(0)).toBe(streamWindowBytes);
+    second.stream.pause();
+    sendParts(client, 3, streamWindowBytes / 2);
+    sendParts(client, 5, streamWindowBytes / 2);
+    await client.settle();
+    expect(client.takeCredit(0)).toBe(0);
+    client.write(rstStreamFrame(1, ERROR_CODE.cancel));
+    await client.settle();
+    expect(client.takeCredit(0)).toBe(streamWindowBytes);
+  });
+
   it('of a stream that pauses does not hold up another', async () => {
     const client = await loopback.greeted();
     const [paused, other] = [await receiving(client, 1), await receiving(client, 3)];

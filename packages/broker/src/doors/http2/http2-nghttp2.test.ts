@@ -17,6 +17,7 @@ const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR } = http2.constants;
 const LIMITS: Http2Limits = {
   streamWindowBytes: 100 * KIB,
   connectionWindowBytes: 200 * KIB,
+  heldBytes: 400 * KIB,
   maxFrameBytes: 64 * KIB,
   maxStreams: 100,
   maxHeaderBytes: 16 * KIB,

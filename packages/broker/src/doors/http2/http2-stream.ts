@@ -37,6 +37,8 @@ export interface StreamListener {
 export interface StreamOwner {
   readonly writer: FrameWriter;
   readonly peer: string;
+  /** Bytes that the connection has for the stream, and that nobody takes for now: more, or less when negative. */
+  hold(bytes: number): void;
   /** Both sides have ended, or one has broken off. */
   closed(stream: Http2Stream, isReset: boolean): void;
 }
@@ -67,6 +69,8 @@ export class Http2Stream implements Sender {
   #takenBytes = 0;
   #bodyBytes = 0;
   #isPaused = false;
+  /** Received while it is paused. */
+  #heldBytes = 0;
   #hasClientEnded = false;
   #isClosed = false;
 
@@ -135,6 +139,7 @@ export class Http2Stream implements Sender {
 
   resume(): void {
     this.#isPaused = false;
+    this.#release();
     this.#giveBack();
   }
 
@@ -195,6 +200,10 @@ export class Http2Stream implements Sender {
     if (contentLength !== null && this.#bodyBytes > contentLength) return ERROR_CODE.protocolError;
     this.#takenBytes += flowBytes;
     if (part.length > 0) this.#listener.onData(part);
+    if (this.#isPaused && !this.#isClosed) {
+      this.#heldBytes += flowBytes;
+      this.#owner.hold(flowBytes);
+    }
     this.#giveBack();
     return null;
   }
@@ -216,6 +225,12 @@ export class Http2Stream implements Sender {
     this.#close(true);
   }
 
+  #release(): void {
+    const bytes = this.#heldBytes;
+    this.#heldBytes = 0;
+    if (bytes > 0) this.#owner.hold(-bytes);
+  }
+
   /** In steps of half a window, so that few frames are needed. */
   #giveBack(): void {
     if (this.#isPaused || this.#hasClientEnded || this.#isClosed || this.#takenBytes < this.#windowBytes / 2) return;
@@ -230,6 +245,7 @@ export class Http2Stream implements Sender {
     this.#queue = [];
     this.#queuedBytes = 0;
     this.#owner.writer.forget(this);
+    this.#release();
     this.#owner.closed(this, isReset);
     this.#listener.onClose();
   }

@@ -14,6 +14,7 @@ import { RawHttp2Client } from './raw-http2-client.ts';
 export const SMALL_LIMITS: Http2Limits = {
   streamWindowBytes: 100_000,
   connectionWindowBytes: 200_000,
+  heldBytes: 150_000,
   maxFrameBytes: 32 * 1024,
   maxStreams: 4,
   maxHeaderBytes: 4_096,

@@ -9,6 +9,9 @@ import { POST, type RawHttp2Client } from './raw-http2-client.ts';
 import { StreamCall, type BodyReader } from './stream-call.ts';
 
 const MIB = 1024 * 1024;
+/** Of items, and what they take beside their bytes, beyond which the client waits. */
+const WAITING_BYTES = 256 * 1024;
+const ITEM_BYTES = 128;
 const WINDOW_BYTES = SMALL_LIMITS.streamWindowBytes;
 const HIGH_WATER_BYTES = 64 * 1024;
 /** Divides neither the window nor what may wait. */
@@ -74,16 +77,17 @@ describe('what is received', () => {
   it('makes the client wait when too much of it waits, until some of that is taken', async () => {
     const call = await opened();
     const sent = await sendWhileAllowed(10 * MIB);
-    expect(sent).toBeGreaterThanOrEqual(MIB);
-    expect(sent).toBeLessThanOrEqual(MIB + WINDOW_BYTES);
+    const waiting = (bytes: number): number => bytes + Math.ceil(bytes / PART_BYTES) * ITEM_BYTES;
+    expect(waiting(sent)).toBeGreaterThanOrEqual(WAITING_BYTES);
+    expect(waiting(sent)).toBeLessThanOrEqual(WAITING_BYTES + 2 * WINDOW_BYTES);
     let taken = 0;
     while (client.waiting(FRAME.windowUpdate, 1).length === 0) {
       taken += (await call.next()).value?.length ?? 0;
       await client.settle();
     }
     // As soon as less than that waits.
-    expect(sent - taken).toBeLessThan(MIB);
-    expect(sent - taken).toBeGreaterThanOrEqual(MIB - 2 * PART_BYTES);
+    expect(waiting(sent - taken)).toBeLessThan(WAITING_BYTES);
+    expect(waiting(sent - taken)).toBeGreaterThanOrEqual(WAITING_BYTES - 2 * (PART_BYTES + ITEM_BYTES));
     client.data(1, 'the rest', true);
     const rest = await bodyOf(call);
     expect(rest.length).toBe(sent - taken + 'the rest'.length);

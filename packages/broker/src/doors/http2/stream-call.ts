@@ -9,7 +9,7 @@ import type { HeaderField } from './hpack-decoder.ts';
 import type { Http2Stream, StreamListener } from './http2-stream.ts';
 
 /** Received and not yet taken, in bytes, beyond which the other side has to wait. */
-const MAX_WAITING_BYTES = 1024 * 1024;
+const MAX_WAITING_BYTES = 256 * 1024;
 /** What an item takes beside its bytes: a client can send many empty ones. */
 const ITEM_BYTES = 128;
 
