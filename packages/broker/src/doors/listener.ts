@@ -7,6 +7,7 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Logger, Timers } from '@naru/base';
 import { NaruError } from '@naru/protocol';
+import { PREFACE } from './http2/frames.ts';
 import { SharedReads } from './shared-reads.ts';
 
 export type DoorName = 'http2' | 'http1' | 'kafka' | 'tls' | 'unknown';
@@ -36,7 +37,8 @@ export const DEFAULT_LISTENER_LIMITS: ListenerLimits = {
 /** Silence after which a connection is probed. */
 const KEEP_ALIVE_AFTER_MS = 30_000;
 
-const HTTP2_PREFACE = 'PRI * HTTP/2.0';
+/** Its first line. */
+const HTTP2_PREFACE = PREFACE.toString('latin1', 0, PREFACE.indexOf('\r'));
 const HTTP1_METHODS = ['GET ', 'HEAD ', 'POST ', 'PUT ', 'DELETE ', 'OPTIONS ', 'PATCH ', 'CONNECT ', 'TRACE '];
 const TLS_HANDSHAKE = 0x16;
 const KAFKA_SIZE = 0;

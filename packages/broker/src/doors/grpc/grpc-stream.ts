@@ -102,10 +102,10 @@ export async function serveGrpcStream(
 
 function messagesOf(maxMessageBytes: number): BodyReader {
   const reader = new GrpcFrameReader(maxMessageBytes);
-  const torn = new NaruError('INVALID_REQUEST', 'the stream ended inside a message');
   return {
     push: (part, onMessage) => reader.push(part, onMessage),
-    atEnd: () => (reader.isBetweenMessages ? null : torn),
+    atEnd: () =>
+      reader.isBetweenMessages ? null : new NaruError('INVALID_REQUEST', 'the stream ended inside a message'),
   };
 }
 

@@ -56,11 +56,11 @@ export function http1Exchange(request: IncomingMessage, response: ServerResponse
           isTooLarge = true;
           request.pause();
           chunks.length = 0;
-          reject(new BodyTooLargeError());
+          reject(new BodyTooLargeError(`more than ${maxBytes} bytes`));
         });
         request.on('end', () => resolve(Buffer.concat(chunks)));
         request.on('error', reject);
-        request.on('close', () => reject(new BodyTornError()));
+        request.on('close', () => reject(new BodyTornError('the request ended too early')));
       }),
     get isClosed() {
       return response.writableEnded || response.destroyed;
@@ -77,6 +77,7 @@ export function http1Exchange(request: IncomingMessage, response: ServerResponse
 export function http2Exchange(stream: Http2Stream): HttpExchange {
   const { method, path, headers } = stream.request;
   const call = new StreamCall(stream);
+  let isTooLarge = false;
   return {
     method,
     url: path,
@@ -87,14 +88,16 @@ export function http2Exchange(stream: Http2Stream): HttpExchange {
       let bytes = 0;
       try {
         for await (const part of call) {
-          if (bytes + part.length > maxBytes) throw new BodyTooLargeError();
+          isTooLarge = bytes + part.length > maxBytes;
+          if (isTooLarge) break;
           if (bytes + part.length > memory.length) memory = Buffer.concat([memory], 2 * (bytes + part.length));
           memory.set(part, bytes);
           bytes += part.length;
         }
       } catch (cause) {
-        throw cause instanceof BodyTooLargeError ? cause : new BodyTornError('', { cause });
+        throw new BodyTornError('the request ended too early', { cause });
       }
+      if (isTooLarge) throw new BodyTooLargeError(`more than ${maxBytes} bytes`);
       return memory.subarray(0, bytes);
     },
     get isClosed() {
@@ -103,7 +106,7 @@ export function http2Exchange(stream: Http2Stream): HttpExchange {
     answer(answer) {
       call.respond(answer.status, [...headersOf(answer), ['date', new Date().toUTCString()]]);
       if (method !== 'HEAD') void call.write([Buffer.from(answer.text)]);
-      call.end();
+      call.end([], !isTooLarge);
     },
   };
 }

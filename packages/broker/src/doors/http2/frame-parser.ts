@@ -81,9 +81,10 @@ export class FrameParser {
     this.#flags = head[4] as number;
     this.#streamId = head.readUInt32BE(5) & 0x7fffffff;
     const isData = this.#type === FRAME.data;
-    const what = `a frame of type ${this.#type} has ${length} bytes`;
-    if (length > this.#maxFrameBytes) throw new Http2ConnectionError(ERROR_CODE.frameSizeError, what);
-    if (length > MAX_OTHER_BYTES && !isData) throw new Http2ConnectionError(ERROR_CODE.enhanceYourCalm, what);
+    if (length > (isData ? this.#maxFrameBytes : MAX_OTHER_BYTES)) {
+      const code = length > this.#maxFrameBytes ? ERROR_CODE.frameSizeError : ERROR_CODE.enhanceYourCalm;
+      throw new Http2ConnectionError(code, `a frame of type ${this.#type} has ${length} bytes`);
+    }
     this.#left = length;
     this.#paddingLeft = 0;
     this.#padLengthIsNext = isData && (this.#flags & FLAG.padded) !== 0;

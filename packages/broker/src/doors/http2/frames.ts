@@ -24,6 +24,9 @@ export const SETTING = {
   maxHeaderListSize: 0x6,
 } as const;
 
+/** An id and a value. */
+export const SETTING_BYTES = 6;
+
 export const ERROR_CODE = {
   noError: 0x0,
   protocolError: 0x1,
@@ -85,10 +88,10 @@ export function frame(type: number, flags: number, streamId: number, payload: Ui
 }
 
 export function settingsFrame(settings: readonly (readonly [id: number, value: number])[]): Buffer {
-  const payload = Buffer.alloc(settings.length * 6);
+  const payload = Buffer.alloc(settings.length * SETTING_BYTES);
   for (const [index, [id, value]] of settings.entries()) {
-    payload.writeUInt16BE(id, index * 6);
-    payload.writeUInt32BE(value, index * 6 + 2);
+    payload.writeUInt16BE(id, index * SETTING_BYTES);
+    payload.writeUInt32BE(value, index * SETTING_BYTES + 2);
   }
   return frame(FRAME.settings, 0, 0, payload);
 }

@@ -37,10 +37,8 @@ afterEach(async () => {
   if (loopback.reasons.length > 0) throw new Error(`a connection was closed: ${loopback.reasons[0]}`);
 });
 
-async function opened(streamId: number, fields: readonly HeaderField[] = POST, endStream = false): Promise<Told> {
-  client.headers(streamId, fields, endStream);
-  await client.settle();
-  return loopback.told(streamId);
+function opened(streamId: number, fields?: readonly HeaderField[], endStream?: boolean): Promise<Told> {
+  return loopback.opened(client, streamId, fields, endStream);
 }
 
 /** The connection still serves. */

@@ -26,6 +26,7 @@ import {
   MAX_WINDOW_BYTES,
   rstStreamFrame,
   SETTING,
+  SETTING_BYTES,
   SETTINGS_ACK,
   settingsFrame,
   windowUpdateFrame,
@@ -303,9 +304,9 @@ export class Http2Connection implements FrameListener, StreamOwner {
     if (streamId !== 0 || (isAck && !this.#hasSettings)) throw misplaced('SETTINGS');
     this.#hasSettings = true;
     if (isAck) return checkSize('an acknowledgement of SETTINGS', payload, 0);
-    if (payload.length % 6 !== 0) checkSize('SETTINGS', payload, Math.floor(payload.length / 6) * 6);
+    if (payload.length % SETTING_BYTES !== 0) throw wrongSize('SETTINGS', payload);
     this.#allowance.spend('settings');
-    for (let at = 0; at < payload.length; at += 6) {
+    for (let at = 0; at < payload.length; at += SETTING_BYTES) {
       // Each of them, since one can change the windows of all streams.
       this.#allowance.spend('settings');
       this.#set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2));
@@ -430,8 +431,11 @@ function misplaced(what: string): Http2ConnectionError {
 }
 
 function checkSize(what: string, payload: Buffer, bytes: number): void {
-  if (payload.length === bytes) return;
-  throw new Http2ConnectionError(ERROR_CODE.frameSizeError, `${what} with ${payload.length} bytes`);
+  if (payload.length !== bytes) throw wrongSize(what, payload);
+}
+
+function wrongSize(what: string, payload: Buffer): Http2ConnectionError {
+  return new Http2ConnectionError(ERROR_CODE.frameSizeError, `${what} with ${payload.length} bytes`);
 }
 
 /** The stream that a PRIORITY names. */

@@ -38,10 +38,8 @@ afterEach(async () => {
   if (clock.pendingTimers > 0) throw new Error('a farewell goes on after its connection');
 });
 
-async function opened(streamId: number, endStream = false): Promise<Told> {
-  client.headers(streamId, POST, endStream);
-  await client.settle();
-  return loopback.told(streamId);
+function opened(streamId: number, endStream?: boolean): Promise<Told> {
+  return loopback.opened(client, streamId, POST, endStream);
 }
 
 function zero(bytes: number): Buffer {

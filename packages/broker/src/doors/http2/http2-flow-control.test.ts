@@ -46,9 +46,7 @@ function pattern(length: number): Buffer {
 
 /** Opens a stream that gets its head at once; the client has sent all. */
 async function answering(client: RawHttp2Client, streamId: number): Promise<Told> {
-  client.headers(streamId, GET, true);
-  await client.settle();
-  const told = loopback.told(streamId);
+  const told = await loopback.opened(client, streamId, GET, true);
   told.stream.respond(200, []);
   await client.takeHeaders(streamId);
   return told;
@@ -193,10 +191,8 @@ describe('what is sent', () => {
 });
 
 describe('what is received', () => {
-  async function receiving(client: RawHttp2Client, streamId: number): Promise<Told> {
-    client.headers(streamId, POST);
-    await client.settle();
-    return loopback.told(streamId);
+  function receiving(client: RawHttp2Client, streamId: number): Promise<Told> {
+    return loopback.opened(client, streamId);
   }
 
   function sendParts(client: RawHttp2Client, streamId: number, bytes: number): void {

@@ -60,6 +60,7 @@ export class Http2Stream implements Sender {
   #sendWindow: number;
   #trailers: readonly HeaderField[] = [];
   #isEnding = false;
+  #readsOn = true;
   #hasEnded = false;
   #wantsDrain = false;
   /** In. */
@@ -118,11 +119,16 @@ export class Http2Stream implements Sender {
     return !this.#wantsDrain;
   }
 
-  /** @param trailers fields after the body */
-  end(trailers: readonly HeaderField[] = []): void {
+  /**
+   * @param trailers fields after the body
+   * @param readsOn false: what is left of the client's body is of no use; behind the answer the stream is reset, without an error
+   *   (RFC 9113, 8.1), unless the client has ended it by then
+   */
+  end(trailers: readonly HeaderField[] = [], readsOn = true): void {
     if (this.#isClosed || this.#isEnding) return;
     this.#isEnding = true;
     this.#trailers = trailers;
+    this.#readsOn = readsOn;
     this.#owner.writer.ready(this);
   }
 
@@ -175,10 +181,13 @@ export class Http2Stream implements Sender {
 
   takeEnd(): Uint8Array {
     this.#hasEnded = true;
-    if (this.#hasClientEnded) this.#close(false);
-    return this.#trailers.length === 0
-      ? frame(FRAME.data, FLAG.endStream, this.id, NOTHING)
-      : this.#owner.writer.headers(this.id, this.#trailers, true);
+    const isReset = !this.#hasClientEnded && !this.#readsOn;
+    if (this.#hasClientEnded || isReset) this.#close(isReset);
+    const end =
+      this.#trailers.length === 0
+        ? frame(FRAME.data, FLAG.endStream, this.id, NOTHING)
+        : this.#owner.writer.headers(this.id, this.#trailers, true);
+    return isReset ? Buffer.concat([end, rstStreamFrame(this.id, ERROR_CODE.noError)]) : end;
   }
 
   // What the connection received.

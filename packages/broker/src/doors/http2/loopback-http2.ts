@@ -7,9 +7,10 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { Clock, LogFields, Timers } from '@naru/base';
 import { turns } from '../../runtime/settling.ts';
+import type { HeaderField } from './hpack-decoder.ts';
 import { Http2Connection, type Http2Limits } from './http2-connection.ts';
 import type { Http2Stream, StreamListener } from './http2-stream.ts';
-import { RawHttp2Client } from './raw-http2-client.ts';
+import { POST, RawHttp2Client } from './raw-http2-client.ts';
 
 export const SMALL_LIMITS: Http2Limits = {
   streamWindowBytes: 100_000,
@@ -107,6 +108,18 @@ export class Loopback {
     const client = await this.connect();
     await client.greet(settings);
     return client;
+  }
+
+  /** Sends a request that {@link Told} listens to. */
+  async opened(
+    client: RawHttp2Client,
+    streamId: number,
+    fields: readonly HeaderField[] = POST,
+    endStream = false,
+  ): Promise<Told> {
+    client.headers(streamId, fields, endStream);
+    await client.settle();
+    return this.told(streamId);
   }
 
   /** A stream that was opened. */

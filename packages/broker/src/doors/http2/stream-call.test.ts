@@ -3,7 +3,7 @@ import { NaruError } from '@naru/protocol';
 import { VirtualClock } from '@naru/testkit';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { turns, watched } from '../../runtime/settling.ts';
-import { ERROR_CODE, FRAME, rstStreamFrame } from './frames.ts';
+import { ERROR_CODE, FLAG, FRAME, rstStreamFrame } from './frames.ts';
 import { Loopback, SMALL_LIMITS } from './loopback-http2.ts';
 import { POST, type RawHttp2Client } from './raw-http2-client.ts';
 import { StreamCall, type BodyReader } from './stream-call.ts';
@@ -106,6 +106,34 @@ describe('what is received', () => {
     const sent = await sendWhileAllowed(4 * MIB);
     expect(items).toBe(sent);
     expect(sent).toBeLessThan(2 * MIB);
+  });
+
+  it('is asked for no more when the call has ended and reads no further: the stream is reset behind the answer', async () => {
+    const call = await opened();
+    client.data(1, 'too much');
+    await client.settle();
+    call.respond(413, []);
+    call.end([], false);
+    expect((await client.takeHeaders(1)).fields.get(':status')).toBe('413');
+    expect((await client.takeFrame(FRAME.data, 1)).flags).toBe(FLAG.endStream);
+    expect((await client.takeFrame(FRAME.rstStream, 1)).payload.readUInt32BE(0)).toBe(ERROR_CODE.noError);
+    expect(call.isClosed).toBe(true);
+    // What was on its way is no mistake.
+    client.data(1, 'and more', true);
+    await client.settle();
+    expect(loopback.reasons).toEqual([]);
+  });
+
+  it('is not reset behind the answer when the client has sent all of it', async () => {
+    const call = await opened();
+    client.data(1, 'all', true);
+    await client.settle();
+    call.respond(200, []);
+    call.end([], false);
+    await client.takeFrame(FRAME.data, 1);
+    await client.settle();
+    expect(client.waiting(FRAME.rstStream, 1)).toEqual([]);
+    expect(call.isClosed).toBe(true);
   });
 
   it('is dropped once the call has ended, and the client may go on sending', async () => {

@@ -64,9 +64,9 @@ export class StreamCall implements StreamListener, AsyncIterable<Uint8Array>, As
     });
   }
 
-  /** What came of the body, and what still comes, is dropped. */
-  end(trailers: readonly HeaderField[] = []): void {
-    this.#stream.end(trailers);
+  /** What came of the body, and what still comes, is dropped. Parameters: {@link Http2Stream.end}. */
+  end(trailers: readonly HeaderField[] = [], readsOn = true): void {
+    this.#stream.end(trailers, readsOn);
     this.#finish(null);
     this.#waiting.length = 0;
     this.#stream.resume();
